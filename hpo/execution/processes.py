@@ -1,0 +1,116 @@
+"""One worker process per slot, reused from trial to trial.
+
+On the CPU workers are forked from a server that has loaded torch already (15 ms a worker instead of a second); with a
+GPU they are spawned, each pinned to one card before torch looks for any. A worker that dies takes only its own trial
+with it: every slot is a pool of its own, replaced when it breaks. Workers end with the process that started them,
+however it ends.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from hpo.execution.executor import P, T
+from hpo.failures import BadStudy
+from hpo.spec import Resources
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Processes:
+    """`resources.workers` slots. Raises BadStudy when GPUs are asked for and none is there."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.slots = resources.workers
+        cards = visible_cards() if resources.gpus else []
+        if resources.gpus and not cards:
+            raise BadStudy(
+                f"resources.gpus {resources.gpus:g}: no NVIDIA card is visible here; set gpus: 0 to train on the CPU"
+            )
+        pins = pin(cards, resources.gpus, resources.workers)
+        for name in THREADS:
+            os.environ[name] = str(resources.threads)
+        self._context = multiprocessing.get_context("spawn" if cards else "forkserver")
+        if not cards:
+            self._context.set_forkserver_preload(["hpo.evaluation"])
+        self._starts = [partial(start, card) for card in pins]
+        self._pools = [self._pool(slot) for slot in range(self.slots)]
+        self._idle = list(range(self.slots))
+        self._lock = threading.Lock()
+
+    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Give it to an idle slot; raises RuntimeError when there is none."""
+        with self._lock:
+            if not self._idle:
+                raise RuntimeError(f"all {self.slots} slots are busy: wait for a future before submitting more")
+            slot = self._idle.pop()
+        future = self._pools[slot].submit(function, *args, **kwargs)
+        future.add_done_callback(partial(self._free, slot))
+        return future
+
+    def close(self, wait: bool = True) -> None:
+        """End all workers: after their work, or at once."""
+        for pool in self._pools:
+            if not wait:
+                for process in list((pool._processes or {}).values()):  # public from Python 3.14 on: kill_workers
+                    process.kill()
+            pool.shutdown(wait=wait, cancel_futures=True)
+
+    def _free(self, slot: int, future: Future[Any]) -> None:
+        if not future.cancelled() and isinstance(future.exception(), BrokenExecutor):
+            self._pools[slot].shutdown(wait=False)
+            self._pools[slot] = self._pool(slot)
+        with self._lock:
+            self._idle.append(slot)
+
+    def _pool(self, slot: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, mp_context=self._context, initializer=self._starts[slot])
+
+
+def pin(cards: list[str], share: float, workers: int) -> list[str | None]:
+    """The card of each worker: `share` of one card each (or, from 1 on, a whole card), filled one after another.
+
+    Raises BadStudy when the workers need more cards than there are.
+    """
+    if not cards:
+        return [None] * workers
+    each = max(1, int(1 / share + 1e-9))
+    room = len(cards) * each
+    if workers > room:
+        raise BadStudy(
+            f"resources: {workers} workers of {share:g} GPUs need more than the {len(cards)} here; "
+            f"use at most {room} workers"
+        )
+    return [cards[i // each] for i in range(workers)]
+
+
+def visible_cards() -> list[str]:
+    """The NVIDIA cards this process may use, without touching CUDA."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [card.strip() for card in chosen.split(",") if card.strip()]
+    return [str(i) for i, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
+
+
+def start(card: str | None) -> None:
+    """What a worker does first: take its card, leave Ctrl-C to the parent, and end when the parent does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if card is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = card
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

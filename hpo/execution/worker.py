@@ -1,0 +1,23 @@
+"""The functions that cross into a worker. They load torch there, when called, and not in the process that asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpo.spec import Arm, Study
+from hpo.task import Plan, Task
+from hpo.trial import Outcome
+
+
+def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
+    """`hpo.evaluation.plan`."""
+    from hpo import evaluation
+
+    return evaluation.plan(study, arm, data_dir)
+
+
+def evaluate(task: Task) -> Outcome:
+    """`hpo.evaluation.evaluate`."""
+    from hpo import evaluation
+
+    return evaluation.evaluate(task)

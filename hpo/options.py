@@ -1,0 +1,46 @@
+"""A method's options are the keyword-only arguments of its constructor; this checks a block of the study file against
+them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from hpo.failures import BadStudy, unknown
+
+
+def names(constructor: Callable[..., Any]) -> frozenset[str]:
+    """The options a constructor takes."""
+    parameters = inspect.signature(constructor).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def checked(
+    constructor: Callable[..., Any],
+    given: Mapping[str, Any],
+    key: str,
+    reserved: Collection[str] = (),
+    also: Collection[str] = (),
+) -> dict[str, Any]:
+    """`given` converted to the annotated types. Raises BadStudy naming `key.option` for an unknown name or a wrong
+    type.
+
+    `reserved` options are hpo's own to set, and unknown to the study file; `also` names options that are checked
+    elsewhere and only listed in the message.
+    """
+    allowed = names(constructor) - set(reserved)
+    hints = get_type_hints(inspect.unwrap(getattr(constructor, "__init__", constructor)))
+    converted = {}
+    for name, value in given.items():
+        if name not in allowed:
+            raise BadStudy(f"{key}.{name}: {unknown('option', name, allowed | set(also))}")
+        try:
+            converted[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            raise BadStudy(f"{key}.{name}: {fault['msg'].lower()}, not {value!r}") from error
+    return converted

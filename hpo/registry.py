@@ -1,0 +1,43 @@
+"""Where things are found by name: one line each, kept as import paths so that nothing is loaded before it is used.
+
+Solvers and hypergradients keep their own lists (`solvers.SOLVERS`, `hpo.hypergradients.HYPERGRADIENTS`)
+because both are usable without the rest of hpo.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+STRATEGIES = {
+    "descent": "hpo.strategies.descent:Descent",
+    "random": "hpo.strategies.optuna:Random",
+    "tpe": "hpo.strategies.optuna:TPE",
+    "gp": "hpo.strategies.optuna:GP",
+    "cmaes": "hpo.strategies.optuna:CMAES",
+    "qmc": "hpo.strategies.optuna:QMC",
+    "skopt-gp": "hpo.strategies.skopt:GP",
+    "skopt-rf": "hpo.strategies.skopt:RandomForest",
+    "skopt-et": "hpo.strategies.skopt:ExtraTrees",
+}
+
+SOURCES = {
+    "digits": "hpo.problems.bundled:Digits",
+    "breast-cancer": "hpo.problems.bundled:BreastCancer",
+    "wine": "hpo.problems.bundled:Wine",
+    "diabetes": "hpo.problems.bundled:Diabetes",
+    "mnist": "hpo.problems.images:MNIST",
+    "fashion-mnist": "hpo.problems.images:FashionMNIST",
+    "cifar10": "hpo.problems.images:CIFAR10",
+}
+
+EXECUTORS = {
+    "serial": "hpo.execution.serial:Serial",
+    "processes": "hpo.execution.processes:Processes",
+}
+
+
+def resolve(path: str) -> Any:
+    """The object behind `package.module:name`. Raises ImportError or AttributeError as Python words them."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

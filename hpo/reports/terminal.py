@@ -1,0 +1,199 @@
+"""Tables for a terminal of 80 columns or more, or for a file: from the JSON of `listing` to what rich prints.
+
+rich.console.Console().print(terminal.comparison(listing.compare(ledger, "digits-per-neuron")))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hpo.reports.comparison import FEWEST
+
+Json = Mapping[str, Any]
+NONE = "–"
+
+
+def studies(entries: Sequence[Json]) -> RenderableType:
+    """`hpo list`."""
+    if not entries:
+        return Text("No studies yet: hpo run FILE starts one.")
+    table = _table("study", "created", "arms>", "trials>", "state", "best\nvalidation>")
+    for e in entries:
+        created = e["created"][:16].replace("T", " ")
+        _row(table, e["study"], created, e["arms"], e["trials"], e["state"], figure(e["best_validation_loss"]))
+    return table
+
+
+def study(shown: Json) -> RenderableType:
+    """`hpo show`: the study in three lines, its arms, and every arm's trials."""
+    parts: list[RenderableType] = [_head(shown["study"], shown["created"], shown["spec"]), _arms(shown["arms"])]
+    for arm in shown["arms"]:
+        if arm["trials"]:
+            parts += [Text(f"{arm['label']}: {arm['state']}", style="bold"), _trials(arm["trials"])]
+    return Group(*parts)
+
+
+def comparison(compared: Json) -> RenderableType:
+    """`hpo compare`: one row per method, best mean rank first, and what may be concluded."""
+    table = _table(
+        "method", "rank>", "test\nloss>", "over seeds\nfrom … to>", "valid.\nloss>", "accu-\nracy>",
+        "train-\nings>", "grad.\nevals>", "time>",
+    )  # fmt: skip
+    for m in compared["methods"]:
+        accuracy, cost = m["median_test_accuracy"], m["cost"]
+        _row(
+            table,
+            m["label"],
+            NONE if m["mean_rank"] is None else f"{m['mean_rank']:.2f}",
+            figure(m["median_test_loss"]),
+            NONE if m["test_loss_range"] is None else " … ".join(map(figure, m["test_loss_range"])),
+            figure(m["median_validation_loss"]),
+            NONE if accuracy is None else f"{accuracy:.1%}",
+            count(cost["trainings"]),
+            count(cost["gradient_evaluations"]),
+            duration(cost["seconds"]),
+        )
+    notes = [Text(line) for line in [_legend(compared), *_cautions(compared), *verdicts(compared)]]
+    return Group(Text(compared["study"], style="bold"), table, *notes)
+
+
+def verdicts(compared: Json) -> list[str]:
+    """What the pairs say about the best ranked method against each of the others, a sentence each."""
+    if len(compared["methods"]) < 2:
+        return ["One method: nothing to compare it with."]
+    best = compared["methods"][0]["label"]
+    against = [p for p in compared["pairs"] if p["a"] == best and p["n"]]
+    if not against:
+        return ["No finished trials yet: nothing to compare."]
+    lines = [_verdict(p) for p in against]
+    fewest = min(p["n"] for p in against)
+    if fewest < FEWEST:
+        lines.append(
+            f"{_seeds(fewest)} cannot show that a difference is more than chance: "
+            f"a signed-rank test needs {FEWEST} or more (seeds: {FEWEST})."
+        )
+    return lines
+
+
+def _verdict(pair: Json) -> str:
+    ties = f" ({pair['ties']} equal)" if pair["ties"] else ""
+    text = f"{pair['a']} against {pair['b']}: lower test loss on {pair['wins']} of {_seeds(pair['n'])}{ties}"
+    if pair["median_difference"] is not None:
+        text += f", median difference {pair['median_difference']:+.3g}"
+    if pair["ci95"] is not None:
+        text += f" (95 % interval {pair['ci95'][0]:+.3g} … {pair['ci95'][1]:+.3g})"
+    if pair["p_value"] is None:
+        return text + "."
+    meaning = "more than chance" if pair["p_holm"] <= 0.05 else "may be chance"
+    return text + f", p = {pair['p_value']:.3g}, {pair['p_holm']:.3g} after Holm's correction: {meaning}."
+
+
+def _legend(compared: Json) -> str:
+    return (
+        f"Rank: mean over {_seeds(len({a['seed'] for a in compared['arms']}))}, by the test loss of the trial with the "
+        "lowest validation loss. Losses and accuracy: medians over seeds. Cost: mean of an arm."
+    )
+
+
+def _cautions(compared: Json) -> list[str]:
+    arms, lines = compared["arms"], []
+    unfinished = sum(a["state"] not in ("complete", "failed") for a in arms)
+    if unfinished:
+        lines.append(f"{unfinished} of {len(arms)} arms are not finished: these figures will change.")
+    for m in compared["methods"]:
+        if m["usable"] < m["seeds"]:
+            lines.append(
+                f"{m['label']} has a usable trial on {m['usable']} of {_seeds(m['seeds'])}: ranked last elsewhere."
+            )
+    return lines
+
+
+def _head(name: str, created: str, spec: Json) -> RenderableType:
+    problem, training = spec["problem"], spec["training"]
+    budget = ", ".join(f"{amount:g} {unit.replace('_', ' ')}" for unit, amount in spec["budget"].items() if amount)
+    space = ", ".join(f"{k} per {d['per']}" for k, d in spec["space"].items())
+    return Group(
+        Text(f"{name}, created {created[:16].replace('T', ' ')} UTC", style="bold"),
+        Text(f"{problem['data']}, {training['steps']} steps of {training['batch_size']}; {space}"),
+        Text(f"budget of an arm: {budget}; {_seeds(len(spec['seeds']))}"),
+    )
+
+
+def _arms(arms: Sequence[Json]) -> Table:
+    table = _table("arm", "per", "state", "trials>", "best\nvalidation>", "train-\nings>", "grad.\nevals>", "time>")
+    for arm in arms:
+        losses = [t["validation_loss"] for t in arm["trials"] if t["state"] == "complete"]
+        best = min((loss for loss in losses if loss is not None), default=None)
+        cost = arm["cost"]
+        _row(
+            table,
+            arm["label"],
+            arm["per"] or NONE,
+            arm["state"],
+            len(arm["trials"]),
+            figure(best),
+            count(cost["trainings"]),
+            count(cost["gradient_evaluations"]),
+            duration(cost["seconds"]),
+        )
+    return table
+
+
+def _trials(trials: Sequence[Json]) -> Table:
+    table = _table("trial>", "state", "validation>", "test>", "grad.\nevals>", "time>", "lowest … median … highest")
+    for t in trials:
+        hyper = "\n".join(f"{name} {_spread(spread)}" for name, spread in t["hyper"].items())
+        losses = figure(t["validation_loss"]), figure(t["test_loss"])
+        cost = count(t["gradient_evaluations"]), duration(t["seconds"])
+        _row(table, t["number"], t["state"], *losses, *cost, f"{hyper}\n{t['failure']}" if t["failure"] else hyper)
+    return table
+
+
+def _spread(spread: Json) -> str:
+    ends = [figure(spread[key], 3) for key in ("min", "median", "max")]
+    return ends[0] if len(set(ends)) == 1 else " … ".join(ends)
+
+
+def figure(value: float | None, digits: int = 4) -> str:
+    """A loss or a strength."""
+    return NONE if value is None else f"{value:.{digits}g}"
+
+
+def count(value: float) -> str:
+    """A number of evaluations: 950, 18.2k, 3.1M."""
+    if value >= 1e6:
+        return f"{value / 1e6:.1f}M"
+    if value >= 1e4:
+        return f"{value / 1e3:.1f}k"
+    return f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """12.3 s, 4.5 min, 3.2 h."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _seeds(n: int) -> str:
+    return "1 seed" if n == 1 else f"{n} seeds"
+
+
+def _table(*columns: str) -> Table:
+    """Columns by heading; one that ends in '>' is a number, to the right and never broken."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for column in columns:
+        number = column.endswith(">")
+        table.add_column(
+            column.removesuffix(">"), justify="right" if number else "left", no_wrap=number, overflow="fold"
+        )
+    return table
+
+
+def _row(table: Table, *cells: object) -> None:
+    table.add_row(*(Text(str(cell)) for cell in cells))

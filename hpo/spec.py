@@ -1,0 +1,358 @@
+"""The study file: YAML in, one frozen `Study` out, every fault named by its key.
+
+The shape of the file is checked here; what a name means (does this solver have that hyperparameter, does the data
+set have that many rows) is checked by `hpo.evaluation.describe`, which loads torch and the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+
+from hpo.failures import BadStudy, unknown
+from hpo.hypergradients import HYPERGRADIENTS
+from hpo.registry import EXECUTORS, SOURCES, STRATEGIES
+from hpo.space import Dimension
+from solvers import SOLVERS
+from solvers.ranges import Grain
+
+Rows = int | float
+"""A number of rows (an integer), or a fraction of them (between 0 and 1)."""
+
+METHODS = sorted((set(STRATEGIES) - {"descent"}) | set(HYPERGRADIENTS))
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Split(_Part):
+    """Training and validation rows; the rest is test, unless the data set brings its own test part."""
+
+    train: Rows = 0.6
+    validation: Rows = 0.2
+
+    @field_validator("train", "validation")
+    @classmethod
+    def _positive(cls, rows: Rows) -> Rows:
+        if rows <= 0 or (isinstance(rows, float) and rows >= 1):
+            raise ValueError(f"{rows} is neither a number of rows (1, 2, …) nor a fraction of them (between 0 and 1)")
+        return rows
+
+
+class Perceptron(_Part):
+    """`{mlp: [50, 50, 50], activation: relu}`."""
+
+    mlp: tuple[int, ...]
+    activation: Literal["relu", "tanh", "sigmoid", "softplus", "gelu"] = "relu"
+
+    @field_validator("mlp")
+    @classmethod
+    def _widths(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if any(width < 1 for width in widths):
+            raise ValueError(f"layer widths must be 1 or more, not {list(widths)}")
+        return widths
+
+
+class Problem(_Part):
+    """What is learnt: a data set, its split, a model."""
+
+    data: str
+    split: Split = Split()
+    model: Annotated[
+        Annotated[Perceptron, Tag("a perceptron")] | Annotated[str, Tag("a path")],
+        Discriminator(lambda model: "a path" if isinstance(model, str) else "a perceptron"),
+    ] = Perceptron(mlp=(50, 50, 50))
+    task: Literal["auto", "classification", "regression"] = "auto"
+
+    @field_validator("data")
+    @classmethod
+    def _known(cls, data: str) -> str:
+        if data in SOURCES or data.startswith("openml:") or re.search(r"\.(csv|csv\.gz|npz)$", data):
+            return data
+        if re.fullmatch(r"[\w.]+:\w+", data):
+            return data
+        others = ["path.csv(.gz)", "path.npz", "openml:NAME", "package.module:function"]
+        raise ValueError(unknown("data set", data, [*SOURCES, *others]))
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _path(cls, model: object) -> object:
+        if isinstance(model, str) and not re.fullmatch(r"[\w.]+:\w+", model):
+            raise ValueError(f"{model!r} is neither {{mlp: [widths]}} nor package.module:function")
+        return model
+
+
+class SolverChoice(BaseModel):
+    """A solver by name; every other key is an option of its constructor."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SOLVERS:
+            raise ValueError(unknown("solver", name, SOLVERS))
+        return name
+
+
+class Training(_Part):
+    """How one training goes. `solver` may be a list: one arm each."""
+
+    solver: tuple[SolverChoice, ...] = (SolverChoice(name="sgd"),)
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+
+    @field_validator("solver", mode="before")
+    @classmethod
+    def _list(cls, solver: object) -> object:
+        return tuple(_named(one) for one in (solver if isinstance(solver, list | tuple) else [solver]))
+
+
+class Method(BaseModel):
+    """A method by name; `per` asks for a coarser grain of the space, every other key is an option of the method."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+    per: Grain | None = None
+    label: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in METHODS:
+            raise ValueError(unknown("method", name, METHODS))
+        return name
+
+    @property
+    def title(self) -> str:
+        return self.label or (f"{self.name}-{self.per}" if self.per else self.name)
+
+
+class Budget(_Part):
+    """What each arm may spend in total; exactly one of the three."""
+
+    trainings: int | None = Field(None, ge=1)
+    gradient_evaluations: float | None = Field(None, gt=0)
+    seconds: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
+            said = " and ".join(given) or "nothing"
+            raise ValueError(f"give exactly one of trainings, gradient_evaluations, seconds; given: {said}")
+        return self
+
+    @property
+    def unit(self) -> str:
+        return next(name for name, value in self if value is not None)
+
+    @property
+    def amount(self) -> float:
+        return float(getattr(self, self.unit))
+
+
+class Resources(_Part):
+    """Where trainings run: worker processes, BLAS threads in each, and the share of a GPU each may use."""
+
+    workers: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1)
+    gpus: float = Field(0.0, ge=0.0)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One (method, solver, seed) of a study; `title` is shared by the arms that differ only in the seed."""
+
+    title: str
+    method: Method
+    solver: SolverChoice
+    seed: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.title}/{self.seed}"
+
+
+class Study(_Part):
+    """A whole study file."""
+
+    name: str
+    problem: Problem
+    training: Training
+    space: dict[str, Dimension] = Field(min_length=1)
+    methods: tuple[Method, ...] = Field(min_length=1)
+    budget: Budget
+    seeds: tuple[int, ...] = (0,)
+    resources: Resources = Resources.model_validate({})
+    execution: str = "auto"
+
+    @field_validator("name")
+    @classmethod
+    def _printable(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+            raise ValueError(f"{name!r} must be letters, digits, '.', '_' and '-', beginning with a letter or digit")
+        return name
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _plain(cls, space: object) -> object:
+        return {k: {} if v is None else v for k, v in space.items()} if isinstance(space, dict) else space
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _methods(cls, methods: object) -> object:
+        return tuple(_named(one) for one in methods) if isinstance(methods, list | tuple) else methods
+
+    @field_validator("methods")
+    @classmethod
+    def _distinct(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
+        titles = [m.title for m in methods]
+        twice = sorted({t for t in titles if titles.count(t) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands here twice: give each its own label")
+        return methods
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count(cls, seeds: object) -> object:
+        if isinstance(seeds, int) and not isinstance(seeds, bool):
+            if seeds < 1:
+                raise ValueError(f"{seeds} must be 1 or more, or a list of seeds")
+            return tuple(range(seeds))
+        return seeds
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError(f"{list(seeds)} must be distinct numbers, 0 or more")
+        return seeds
+
+    @field_validator("execution")
+    @classmethod
+    def _executor(cls, execution: str) -> str:
+        if execution not in (*EXECUTORS, "auto"):
+            raise ValueError(unknown("execution", execution, [*EXECUTORS, "auto"]))
+        return execution
+
+    def canonical(self) -> dict[str, Any]:
+        """The study as plain JSON values, every default written out."""
+        return self.model_dump(mode="json", exclude_none=False)
+
+    def identity(self) -> dict[str, Any]:
+        """The part that must not change once trials exist: all but name, budget, seeds, resources and execution."""
+        fixed = self.canonical()
+        for key in ("name", "budget", "resources", "execution", "seeds"):
+            fixed.pop(key)
+        return fixed
+
+    def arms(self) -> tuple[Arm, ...]:
+        """Every (method, solver, seed), seed by seed."""
+        several = len(self.training.solver) > 1
+        return tuple(
+            Arm(f"{method.title}+{solver.name}" if several else method.title, method, solver, seed)
+            for seed in self.seeds
+            for method in self.methods
+            for solver in self.training.solver
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load(path: str | Path) -> Study:
+    """The study in a YAML file. Raises BadStudy, one line per fault, each beginning with its key."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadStudy(
+            f"{path}: cannot be read ({error}); give the path of a study file, or make one with hpo init"
+        ) from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str = "study") -> Study:
+    """The study in a YAML text; `source` names it in messages. Raises BadStudy."""
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise BadStudy(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise BadStudy(f"{source}: a study file is a mapping with the keys {', '.join(Study.model_fields)}")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise BadStudy("\n".join(f"{source}: {line}" for line in _faults(error))) from error
+
+
+def _named(entry: object) -> object:
+    return {"name": entry} if isinstance(entry, str) else entry
+
+
+def _faults(error: ValidationError) -> list[str]:
+    lines = []
+    for fault in error.errors(include_url=False):
+        path = [str(p) for p in fault["loc"] if p not in ("a perceptron", "a path", "int", "float")]
+        key = ".".join(path)
+        if fault["type"] == "extra_forbidden":
+            allowed = _fields_at(path[:-1])
+            lines.append(f"{key}: {unknown('key', path[-1], allowed)}")
+        elif fault["type"] == "missing":
+            lines.append(f"{key}: this key is required")
+        elif fault["type"] == "value_error":
+            reason = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"{key}: {reason}" if key else reason)
+        else:
+            lines.append(f"{key}: {fault['msg'].lower()}, not {fault['input']!r}")
+    return list(dict.fromkeys(lines))
+
+
+def _fields_at(path: list[str]) -> list[str]:
+    """The keys allowed in the part of the study file that `path` leads to."""
+    here: type[BaseModel] = Study
+    parts: dict[str, type[BaseModel]] = {
+        "problem": Problem, "split": Split, "model": Perceptron, "training": Training, "space": Dimension,
+        "budget": Budget, "resources": Resources,
+    }  # fmt: skip
+    for name in path:
+        here = parts.get(name, here)
+    return list(here.model_fields)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's idea of a number (`1e-3` is one) and no silent second value for a key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),
+    list("-+0123456789."),
+)

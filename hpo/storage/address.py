@@ -1,0 +1,70 @@
+"""Where a database is: the URL a user gives, checked before anything is opened.
+
+sqlite:///hpo.db    sqlite:////abs/hpo.db?timeout=5    sqlite:///file:hpo.db?mode=ro&uri=true
+postgresql://user:password@host/database
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from hpo.failures import BadStorage, unknown
+
+DIALECTS = ("sqlite", "postgresql")
+EXAMPLE = "give sqlite:///hpo.db or postgresql://user@host/database"
+
+
+def parse(text: str) -> URL:
+    """The URL. Raises BadStorage if it is malformed, of another kind, or its driver is not installed."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        # The text may hold a password that nothing can find, so all before the last @ stays out of the message.
+        shown = "***@" + text.rpartition("@")[2] if "@" in text else text
+        raise BadStorage(f"{shown!r} is not the URL of a database: {EXAMPLE}") from error
+    if url.get_backend_name() not in DIALECTS:
+        raise BadStorage(f"{shown_as(url)}: {unknown('kind of database', url.get_backend_name(), DIALECTS)}")
+    try:
+        dialect = url.get_dialect()
+        dialect.import_dbapi()
+    except NoSuchModuleError as error:
+        raise BadStorage(f"{shown_as(url)}: there is no driver {url.drivername!r}: {EXAMPLE}") from error
+    except ImportError as error:
+        remedy = (
+            "pip install 'hpo[postgres]'" if url.get_backend_name() == "postgresql" else f"pip install {error.name}"
+        )
+        raise BadStorage(f"{shown_as(url)}: its driver {error.name!r} is not installed: {remedy}") from error
+    if dialect.is_async:
+        raise BadStorage(f"{shown_as(url)}: {url.drivername} is an asynchronous driver: {EXAMPLE}")
+    return url
+
+
+def shown_as(url: URL) -> str:
+    """The URL without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def check_file(url: URL, create: bool) -> None:
+    """Raises BadStorage if an SQLite file is missing (and not to be created) or cannot be one; touches nothing."""
+    if url.get_backend_name() != "sqlite":
+        return
+    path = _path(url)
+    if path is None:
+        raise BadStorage(f"{shown_as(url)}: a database in memory would be forgotten: give a file, as sqlite:///hpo.db")
+    if path.is_dir():
+        raise BadStorage(f"{shown_as(url)}: {path} is a folder: give the path of a file in it")
+    if not path.parent.is_dir():
+        raise BadStorage(f"{shown_as(url)}: the folder {path.parent} does not exist: create it, or give another path")
+    if not create and not path.exists():
+        raise BadStorage(f"{shown_as(url)}: there is no file {path}: run a study first, or give --storage")
+
+
+def _path(url: URL) -> Path | None:
+    name = url.database or ""
+    if name.startswith("file:"):
+        name = unquote(urlsplit(name).path)
+    return None if name in ("", ":memory:") or url.query.get("mode") == "memory" else Path(name)

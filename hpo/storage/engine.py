@@ -1,0 +1,161 @@
+"""Opening a database, and the two kinds of transaction on it; every refusal is one line.
+
+SQLite: write-ahead log, synchronous=NORMAL (a killed process loses nothing, a power cut at most the last commits),
+foreign keys on, thirty seconds of patience unless the URL says `?timeout=`. A write begins with BEGIN IMMEDIATE, so it
+waits for its turn at once and never fails half-way; the tables are created in one such transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.orm import Session
+
+from hpo.failures import BadStorage
+from hpo.storage import address
+from hpo.storage.tables import VERSION, Table, VersionRow
+
+PATIENCE = 30.0
+"""Seconds to wait for another process's write."""
+
+ADVISORY_LOCK = 4_706_031
+"""PostgreSQL's lock for `Database.alone`: any number, the same for everybody."""
+
+
+class Database:
+    """An opened database, known to be ours: `read()` and `write()` give a session in one transaction."""
+
+    def __init__(self, url: URL) -> None:
+        self.name = address.shown_as(url)
+        self._engine = _engine(url)
+        self._postgresql = url.get_backend_name() == "postgresql"
+
+    @classmethod
+    def open(cls, url: str, create: bool = True) -> Database:
+        """Creates the tables if there are none and `create`. Raises BadStorage; leaves what it refuses as it was."""
+        parsed = address.parse(url)
+        address.check_file(parsed, create)
+        database = cls(parsed)
+        try:
+            with database.write() if create else database.read() as session:
+                database._recognise(session, create)
+            if create:
+                database._log_ahead()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def read(self) -> AbstractContextManager[Session]:
+        """`with database.read() as session:` a consistent view; raises BadStorage."""
+        return self._transaction(begin="BEGIN", isolation_level="REPEATABLE READ")
+
+    def write(self) -> AbstractContextManager[Session]:
+        """`with database.write() as session:` all or nothing; raises BadStorage."""
+        return self._transaction(begin="BEGIN IMMEDIATE", isolation_level="READ COMMITTED")
+
+    def alone(self, session: Session) -> None:
+        """Until the session ends, no other process is past this line; on SQLite every write is alone as it is."""
+        if self._postgresql:
+            session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self, begin: str, isolation_level: str) -> Iterator[Session]:
+        options = {"isolation_level": isolation_level} if self._postgresql else {"begin": begin}
+        with self._explained(), Session(self._engine.execution_options(**options)) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            raise  # the caller's mistake, not the database's
+        except DBAPIError as error:
+            raise BadStorage(f"{self.name}: {_explanation(error)}") from error
+
+    def _recognise(self, session: Session, create: bool) -> None:
+        if create:
+            self.alone(session)
+        connection = session.connection()
+        found = inspect(connection).get_table_names()
+        if VersionRow.__tablename__ in found:
+            version = connection.scalar(select(VersionRow.version_num))
+            if version != VERSION:
+                raise BadStorage(
+                    f"{self.name}: made by another hpo, probably a newer one (its tables have version {version}, "
+                    f"this hpo knows {VERSION}): upgrade hpo, or give another database"
+                )
+        elif found and not self._postgresql:
+            raise BadStorage(
+                f"{self.name}: not a database of hpo, it holds the tables of something else ({_some(found)}): "
+                "give another file"
+            )
+        elif not create:
+            raise BadStorage(f"{self.name}: holds no studies yet: run one first, or give --storage")
+        else:
+            Table.metadata.create_all(connection)
+            session.add(VersionRow(version_num=VERSION))
+
+    def _log_ahead(self) -> None:
+        """Not before the database is known to be ours, and outside a transaction, as SQLite wants it."""
+        if not self._postgresql:
+            with self._explained(), self._engine.execution_options(begin=None).connect() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, json_serializer=_json)
+    # isolation_level None: the driver begins nothing by itself, `_begin` does.
+    patience = {} if "timeout" in url.query else {"timeout": PATIENCE}
+    engine = create_engine(url, json_serializer=_json, connect_args={"isolation_level": None, **patience})
+    event.listen(engine, "connect", _connected)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _connected(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA foreign_keys = ON").close()
+    connection.execute("PRAGMA synchronous = NORMAL").close()
+
+
+def _begin(connection: Connection) -> None:
+    begin = connection.get_execution_options().get("begin", "BEGIN")
+    if begin is not None:
+        connection.exec_driver_sql(begin)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _explanation(error: DBAPIError) -> str:
+    said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+    lowered = said.lower()
+    for sign, meaning in _MEANINGS.items():
+        if sign in lowered:
+            return meaning
+    return f"the database says: {said}"
+
+
+_MEANINGS = {
+    "is locked": "locked by another process: wait for it or stop it, or allow more time with ?timeout=SECONDS",
+    "readonly": "read-only: make the file and its folder writable, or give another --storage",
+    "unable to open": "cannot be opened or written here: check the rights on the file and its folder",
+    "not a database": "not a database: give another file, or a name that does not exist yet",
+}
+
+
+def _some(names: list[str]) -> str:
+    shown = sorted(names)[:3]
+    return ", ".join(shown) + (", …" if len(names) > len(shown) else "")

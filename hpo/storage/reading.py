@@ -1,0 +1,179 @@
+"""The ledger's questions to an open session; those for listings select columns and never touch an array."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy.orm import Session
+
+from hpo.failures import BadInput, BadStorage, unknown
+from hpo.spec import Study
+from hpo.storage import arrays
+from hpo.storage.holder import Holder
+from hpo.storage.records import ArmRecord, StudyRecord, StudySummary, TrialRecord
+from hpo.storage.tables import ArmRow, ArrayRow, StudyRow, TrialRow
+from hpo.trial import Cost, Outcome, Proposal, Trial
+
+IS_WEIGHT: ColumnElement[bool] = ArrayRow.name.startswith("weights/", autoescape=True)
+CLOSED: ColumnElement[bool] = TrialRow.state != "running"
+LARGEST = sys.float_info.max
+
+
+def study_row(session: Session, name: str) -> StudyRow:
+    """Raises BadInput with the nearest name if there is none of that name."""
+    row = session.scalar(select(StudyRow).where(StudyRow.name == name))
+    if row is None:
+        raise BadInput(unknown("study", name, session.scalars(select(StudyRow.name))))
+    return row
+
+
+def arm_row(session: Session, study: str, label: str) -> ArmRow:
+    """Raises BadInput with the nearest name if there is no such study, or no such arm in it."""
+    of_study = select(ArmRow).join(StudyRow, StudyRow.id == ArmRow.study_id).where(StudyRow.name == study)
+    row = session.scalar(of_study.where(ArmRow.label == label))
+    if row is None:
+        raise BadInput(f"study {study!r}: " + unknown("arm", label, [a.label for a in arm_rows(session, study)]))
+    return row
+
+
+def arm_rows(session: Session, study: str) -> Sequence[ArmRow]:
+    """The arms of a study in its order."""
+    of_study = select(ArmRow).where(ArmRow.study_id == study_row(session, study).id)
+    return session.scalars(of_study.order_by(ArmRow.position)).all()
+
+
+def trial_id(session: Session, arm_id: int, number: int) -> int | None:
+    """The row of a trial, None if the arm has no such number."""
+    return session.scalar(select(TrialRow.id).where(TrialRow.arm_id == arm_id, TrialRow.number == number))
+
+
+def spec(row: StudyRow) -> Study:
+    """The stored study file. Raises BadStorage if this hpo cannot read it."""
+    try:
+        return Study.model_validate(row.spec)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise BadStorage(
+            f"study {row.name!r} was stored by an hpo whose study files this one does not read "
+            f"({key}: {fault['msg']}): use that hpo, or give the study another name"
+        ) from error
+
+
+def study(session: Session, name: str) -> StudyRecord:
+    """One study, its file read again."""
+    row = study_row(session, name)
+    return StudyRecord(spec(row), row.versions, row.created, row.updated, _holder(row.holder))
+
+
+def studies(session: Session) -> list[StudySummary]:
+    """All studies, oldest first, from three small queries."""
+    states: dict[int, dict[str, int]] = {}
+    counted = select(ArmRow.study_id, ArmRow.state, func.count()).group_by(ArmRow.study_id, ArmRow.state)
+    for study_id, state, count in session.execute(counted):
+        states.setdefault(study_id, {})[state] = count
+    finite = TrialRow.validation_loss.between(-LARGEST, LARGEST) & (TrialRow.state == "complete")
+    lowest = func.min(case((finite, TrialRow.validation_loss)))
+    totals = select(ArmRow.study_id, func.count(), lowest).join(TrialRow, TrialRow.arm_id == ArmRow.id)
+    trials = {
+        key: (count, best) for key, count, best in session.execute(totals.where(CLOSED).group_by(ArmRow.study_id))
+    }
+    columns = select(StudyRow.id, StudyRow.name, StudyRow.created, StudyRow.updated, StudyRow.holder)
+    return [
+        StudySummary(name, created, updated, _holder(holder), states.get(key, {}), *trials.get(key, (0, None)))
+        for key, name, created, updated, holder in session.execute(columns.order_by(StudyRow.id))
+    ]
+
+
+def arms(session: Session, study: str) -> list[ArmRecord]:
+    """The arms of a study in its order."""
+    return [
+        ArmRecord(a.label, a.title, a.method, a.solver, a.per, a.seed, a.state, a.settings, a.space)
+        for a in arm_rows(session, study)
+    ]
+
+
+def figures(session: Session, study: str) -> dict[str, list[TrialRecord]]:
+    """Every arm's trials by number, without their arrays."""
+    by_arm: dict[int, list[TrialRecord]] = {}
+    columns = select(
+        *(column for column in TrialRow.__table__.columns if column.name not in ("id", "opened", "closed"))
+    )
+    of_study = columns.join(ArmRow, ArmRow.id == TrialRow.arm_id).where(ArmRow.study_id == study_row(session, study).id)
+    for row in session.execute(of_study.order_by(TrialRow.arm_id, TrialRow.number)):
+        by_arm.setdefault(row.arm_id, []).append(
+            TrialRecord(
+                number=row.number,
+                state=row.state,
+                derivative=row.derivative,
+                summary=row.summary,
+                validation_loss=_figure(row.validation_loss),
+                test_loss=_figure(row.test_loss),
+                test_accuracy=row.test_accuracy,
+                cost=_cost(row.trainings, row.gradient_evaluations, row.seconds),
+                ask_seconds=row.ask_seconds,
+                failure=row.failure,
+            )
+        )
+    return {a.label: by_arm.get(a.id, []) for a in arm_rows(session, study)}
+
+
+def spent(session: Session, arm_id: int) -> Cost:
+    """What the closed trials of an arm cost, the time to ask included."""
+    sums = select(
+        func.sum(TrialRow.trainings),
+        func.sum(TrialRow.gradient_evaluations),
+        func.sum(TrialRow.seconds + TrialRow.ask_seconds),
+    )
+    return _cost(*session.execute(sums.where(TrialRow.arm_id == arm_id, CLOSED)).one())
+
+
+def trials(session: Session, arm_id: int) -> list[Trial]:
+    """The trials of an arm by number, with their arrays, weights left out."""
+    kept = select(ArrayRow).join(TrialRow, TrialRow.id == ArrayRow.trial_id).where(TrialRow.arm_id == arm_id)
+    found = arrays.by_trial(session.scalars(kept.where(~IS_WEIGHT).order_by(ArrayRow.trial_id, ArrayRow.position)))
+    rows = session.scalars(select(TrialRow).where(TrialRow.arm_id == arm_id).order_by(TrialRow.number))
+    return [_trial(row, found.get(row.id, {})) for row in rows]
+
+
+def weights(session: Session, arm_id: int, number: int) -> dict[str, NDArray[np.generic]] | None:
+    """The weights kept for a trial, None if there are none."""
+    kept = select(ArrayRow).where(ArrayRow.trial_id == trial_id(session, arm_id, number), IS_WEIGHT)
+    rows = session.scalars(kept.order_by(ArrayRow.position)).all()
+    return {row.name.removeprefix("weights/"): arrays.unpack(row) for row in rows} or None
+
+
+def _trial(row: TrialRow, named: arrays.Named) -> Trial:
+    proposal = Proposal(row.number, arrays.part("values", named), row.derivative)
+    state = row.state
+    if state == "running":
+        return Trial(proposal)
+    outcome = Outcome(
+        state=state,
+        validation_loss=_figure(row.validation_loss),
+        test_loss=_figure(row.test_loss),
+        test_accuracy=row.test_accuracy,
+        curve=named["curve"],
+        cost=_cost(row.trainings, row.gradient_evaluations, row.seconds),
+        hypergradient=arrays.part("hypergradient", named) or None,
+        failure=row.failure,
+    )
+    return Trial(proposal, outcome)
+
+
+def _holder(record: dict[str, object] | None) -> Holder | None:
+    return None if record is None else Holder.of(record)
+
+
+def _figure(stored: float | None) -> float:
+    return math.nan if stored is None else stored
+
+
+def _cost(trainings: int | None, gradient_evaluations: float | None, seconds: float | None) -> Cost:
+    return Cost(int(trainings or 0), gradient_evaluations or 0.0, seconds or 0.0)

@@ -1,0 +1,65 @@
+"""What the ledger tells about studies, arms and trials without loading an array."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from hpo.spec import Study
+from hpo.storage.holder import Holder
+from hpo.storage.tables import ArmState
+from hpo.trial import Cost, TrialState
+
+
+class StudyRecord(NamedTuple):
+    """A stored study. `versions` are those of the last `begin`; `holder` is the process running it, if any."""
+
+    spec: Study
+    versions: dict[str, Any]
+    created: datetime
+    updated: datetime
+    holder: Holder | None
+
+
+class StudySummary(NamedTuple):
+    """One line of a list: how many arms in which state, closed trials, the lowest finite validation loss."""
+
+    name: str
+    created: datetime
+    updated: datetime
+    holder: Holder | None
+    arms: dict[str, int]
+    trials: int
+    best_validation_loss: float | None
+
+
+class ArmRecord(NamedTuple):
+    """A stored arm. `space` and `settings` are empty until `describe`."""
+
+    label: str
+    title: str
+    method: str
+    solver: str
+    per: str | None
+    seed: int
+    state: ArmState
+    settings: dict[str, Any]
+    space: list[dict[str, Any]]
+
+
+class TrialRecord(NamedTuple):
+    """The figures of a trial; while it runs the losses are NaN and the cost is nothing.
+
+    `summary` is {hyperparameter: [lowest, median, highest]}.
+    """
+
+    number: int
+    state: TrialState
+    derivative: str | None
+    summary: dict[str, list[float | None]]
+    validation_loss: float
+    test_loss: float
+    test_accuracy: float | None
+    cost: Cost
+    ask_seconds: float
+    failure: str | None

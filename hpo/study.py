@@ -1,0 +1,231 @@
+"""The loop: ask, place, close, tell.
+
+    every proposal is opened in the ledger, evaluated, closed and told to its strategy exactly once, failures included
+
+Arms are independent. A free slot goes to the arm with the fewest trials under way, so that as long as there are as
+many arms as slots, each arm is one sequence and its trials do not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from hpo import options
+from hpo.execution import worker
+from hpo.execution.executor import Executor, choose
+from hpo.failures import BadStudy, StudyFailed
+from hpo.hypergradients import HYPERGRADIENTS
+from hpo.registry import EXECUTORS, STRATEGIES, resolve
+from hpo.spec import Arm, Budget, Study
+from hpo.storage.ledger import Ledger
+from hpo.strategies.strategy import Strategy
+from hpo.task import Plan, Task
+from hpo.trial import Cost, Outcome, Proposal, Trial
+
+
+class Watcher(Protocol):
+    """Told what happens, for progress bars and logs."""
+
+    def begun(self, study: Study, arms: Sequence[ArmRun]) -> None: ...
+    def opened(self, arm: ArmRun, proposal: Proposal) -> None: ...
+    def closed(self, arm: ArmRun, trial: Trial) -> None: ...
+    def ended(self, arm: ArmRun) -> None: ...
+
+
+@dataclass
+class ArmRun:
+    """Where an arm stands."""
+
+    arm: Arm
+    plan: Plan
+    strategy: Strategy
+    budget: Budget
+    trials: dict[int, Trial] = field(default_factory=dict)
+    pending: dict[int, Proposal] = field(default_factory=dict)
+    cost: Cost = field(default_factory=lambda: Cost(0))
+    best: float = float("inf")
+    usable: int = 0
+
+    @property
+    def label(self) -> str:
+        return self.arm.label
+
+    @property
+    def next_number(self) -> int:
+        """The lowest number neither done nor under way."""
+        number = 0
+        while number in self.trials or number in self.pending:
+            number += 1
+        return number
+
+    @property
+    def spent(self) -> float:
+        """Spent so far, in the budget's unit."""
+        return float(getattr(self.cost, self.budget.unit))
+
+    @property
+    def room(self) -> bool:
+        """Whether one more trial may start: its charge is known before it runs, except for seconds."""
+        under_way = len(self.pending)
+        if self.budget.unit == "seconds":
+            return self.spent < self.budget.amount
+        charge = 1.0 if self.budget.unit == "trainings" else self.plan.evaluations
+        return self.spent + (under_way + 1) * charge <= self.budget.amount * (1 + 1e-12)
+
+    @property
+    def over(self) -> bool:
+        return not self.pending and not self.room
+
+    def take(self, trial: Trial, ask_seconds: float = 0.0) -> None:
+        """Count a closed trial and the time its proposal took, and tell the strategy."""
+        outcome = trial.outcome
+        assert outcome is not None
+        self.pending.pop(trial.number, None)
+        self.trials[trial.number] = trial
+        spent = outcome.cost
+        self.cost = Cost(
+            self.cost.trainings + spent.trainings,
+            self.cost.gradient_evaluations + spent.gradient_evaluations,
+            self.cost.seconds + spent.seconds + ask_seconds,
+        )
+        if outcome.usable:
+            self.usable += 1
+            self.best = min(self.best, outcome.validation_loss)
+        self.strategy.tell(trial)
+
+
+def strategy_for(arm: Arm, plan: Plan) -> Strategy:
+    """The strategy of an arm with its own options. Raises BadStudy naming the option."""
+    given = arm.method.options
+    key = f"methods.{arm.title}"
+    if arm.method.name in HYPERGRADIENTS:
+        constructor = resolve(STRATEGIES["descent"])
+        mine = {k: v for k, v in given.items() if k in options.names(constructor) and k != "derivative"}
+        return constructor(plan.space, arm.seed, derivative=arm.method.name, **options.checked(constructor, mine, key))
+    constructor = resolve(STRATEGIES[arm.method.name])
+    return constructor(plan.space, arm.seed, **options.checked(constructor, given, key))
+
+
+def plans(study: Study, executor: Executor, data_dir: Path | None) -> dict[str, Plan]:
+    """Every arm's plan, by label. Raises BadStudy or BadData for what does not fit; nothing is written."""
+    found = {}
+    for arm in study.arms():
+        found[arm.label] = executor.submit(worker.plan, study, arm, data_dir).result()
+        charge = found[arm.label].evaluations
+        if study.budget.unit == "gradient_evaluations" and study.budget.amount < charge:
+            raise BadStudy(
+                f"budget.gradient_evaluations {study.budget.amount:g} is less than one trial of {arm.title} costs "
+                f"({charge:g}): give at least that"
+            )
+        strategy_for(arm, found[arm.label])
+    return found
+
+
+def run(study: Study, ledger: Ledger, data_dir: Path | None, watcher: Watcher, versions: Mapping[str, str]) -> None:
+    """Run a study, or what is left of it, until every arm has spent its budget.
+
+    Raises BadInput before anything is written when the study cannot be run; StudyFailed at the end when an arm has no
+    usable trial; KeyboardInterrupt is passed on after the running trials are given up, all finished ones being kept.
+    """
+    executor: Executor = resolve(EXECUTORS[choose(study.execution, study.resources)])(study.resources)
+    finished = False
+    try:
+        prepared = plans(study, executor, data_dir)
+        ledger.begin(study, versions)
+        ledger.hold(study.name)
+        try:
+            ledger.release(study.name)  # what a killed run left open is asked for again
+            arms = [_restored(study, arm, prepared[arm.label], ledger) for arm in study.arms()]
+            watcher.begun(study, arms)
+            _loop(study, arms, executor, ledger, data_dir, watcher)
+            finished = True
+        finally:
+            executor.close(wait=finished)
+            ledger.release(study.name)
+            ledger.let_go(study.name)
+    finally:
+        executor.close(wait=finished)
+    barren = [a.label for a in arms if not a.usable]
+    if barren:
+        raise StudyFailed(
+            f"no trial of {', '.join(barren)} ended with a finite validation loss: "
+            f"hpo show {study.name} lists the reasons"
+        )
+
+
+def _restored(study: Study, arm: Arm, plan: Plan, ledger: Ledger) -> ArmRun:
+    """An arm as the ledger knows it: the strategy told every recorded trial, in order."""
+    strategy = strategy_for(arm, plan)
+    ledger.describe(study.name, arm.label, plan.space, {**strategy.settings, **plan.derivative})
+    standing = ArmRun(arm, plan, strategy, study.budget)
+    for trial in ledger.trials(study.name, arm.label):
+        standing.take(trial)
+    standing.cost = ledger.spent(study.name, arm.label)
+    return standing
+
+
+def _loop(
+    study: Study, arms: list[ArmRun], executor: Executor, ledger: Ledger, data_dir: Path | None, watcher: Watcher
+) -> None:
+    futures: dict[Future[Outcome], tuple[ArmRun, Task, float, bool]] = {}
+    open_arms = [a for a in arms if not a.over]
+    for arm in arms:
+        if arm.over:
+            _end(study, arm, ledger, watcher)
+    while open_arms:
+        while len(futures) < executor.slots and (found := _propose(open_arms)):
+            arm, proposal, ask_seconds = found
+            arm.pending[proposal.number] = proposal
+            ledger.open_trial(study.name, arm.label, proposal, ask_seconds)
+            watcher.opened(arm, proposal)
+            task = Task(study, arm.arm, arm.plan, proposal, data_dir, arm.best)
+            futures[executor.submit(worker.evaluate, task)] = (arm, task, ask_seconds, True)
+        if not futures:
+            stuck = ", ".join(a.label for a in open_arms)
+            raise RuntimeError(f"nothing runs, and {stuck} propose nothing: a strategy does not keep its contract")
+        for future in wait(futures, return_when=FIRST_COMPLETED).done:
+            arm, task, ask_seconds, again = futures.pop(future)
+            if again and isinstance(future.exception(), BrokenExecutor):
+                futures[executor.submit(worker.evaluate, task)] = (arm, task, ask_seconds, False)
+                continue
+            trial = Trial(task.proposal, _outcome(future))
+            assert trial.outcome is not None
+            ledger.close_trial(study.name, arm.label, trial.number, trial.outcome)
+            arm.take(trial, ask_seconds)
+            watcher.closed(arm, trial)
+            if arm.over:
+                open_arms.remove(arm)
+                _end(study, arm, ledger, watcher)
+
+
+def _propose(arms: list[ArmRun]) -> tuple[ArmRun, Proposal, float] | None:
+    """The next proposal of the arm with the fewest trials under way, and how long it took to decide."""
+    for arm in sorted(arms, key=lambda a: len(a.pending)):
+        if not arm.room:
+            continue
+        started = time.perf_counter()
+        proposal = arm.strategy.ask(arm.next_number)
+        if proposal is not None:
+            return arm, proposal, time.perf_counter() - started
+    return None
+
+
+def _outcome(future: Future[Outcome]) -> Outcome:
+    """The result, or a failed outcome for a worker that died twice on the same trial."""
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if not isinstance(error, BrokenExecutor):
+        raise error
+    nan = float("nan")
+    return Outcome("failed", nan, nan, failure="the worker process died twice on this trial (out of memory, or killed)")
+
+
+def _end(study: Study, arm: ArmRun, ledger: Ledger, watcher: Watcher) -> None:
+    ledger.finish(study.name, arm.label, "complete" if arm.usable else "failed")
+    watcher.ended(arm)

@@ -1,0 +1,39 @@
+"""What a worker is told, and what it answers before anything is trained. No torch: both cross process borders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpo.space import Space
+from hpo.spec import Arm, Study
+from hpo.trial import Proposal
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an arm amounts to: its resolved space and the charge of one trial, in gradient evaluations.
+
+    `derivative`: the options of its hypergradient method. `rows`: training, validation, test. `parameters`: weights in
+    the model.
+    """
+
+    space: Space
+    evaluations: float
+    derivative: Mapping[str, Any]
+    rows: tuple[int, int, int]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One evaluation, complete in itself. Weights travel back only from a loss below `incumbent`."""
+
+    study: Study
+    arm: Arm
+    plan: Plan
+    proposal: Proposal
+    data_dir: Path | None
+    incumbent: float = float("inf")

@@ -1,0 +1,28 @@
+"""What a solver says about each of its hyperparameters: where it lives, how it is measured, what is sensible."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Grain = Literal["global", "layer", "neuron", "weight", "step"]
+GRAINS: tuple[Grain, ...] = ("global", "layer", "neuron", "weight", "step")
+
+
+class Range(NamedTuple):
+    """Bounds and default of one hyperparameter, and the grains at which it may be given.
+
+    `target` says which weights a value touches: `outgoing` (a unit's outgoing weights; biases never),
+    `incoming` (a unit's incoming weights and its bias) or `solver` (no weight in particular: one value a solver).
+    `log` measures it on a logarithmic scale.
+    """
+
+    low: float
+    high: float
+    default: float
+    log: bool = True
+    grains: tuple[Grain, ...] = ("global",)
+    target: Literal["outgoing", "incoming", "solver"] = "solver"
+
+
+L2 = Range(1e-6, 1.0, 1e-3, grains=("global", "layer", "neuron", "weight"), target="outgoing")
+LEARNING_RATE = Range(1e-3, 1.0, 5e-2, grains=GRAINS, target="incoming")

@@ -1,0 +1,139 @@
+"""The contract every inner solver keeps, and the gradient they share.
+
+A solver is a frozen object with two pure functions, `init` and `step`; its state is a NamedTuple of float tensors.
+Batches carry their index, so any run can be replayed forwards or backwards. Nothing is changed in place, read from
+a clock or drawn from a global generator, and no value leaves the tensors: the same code trains, is differentiated
+through (grad mode on, something requires grad) and runs under `torch.vmap` over a replica axis.
+
+Every solver minimises, on the same scale,
+
+    mean over the batch of loss(w, x, y)  +  ½ Σ r·w²          r = the l2 strength of each weight.
+
+**Hyperparameters** are a `dict[str, Tensor]`. The finest key wins:
+
+    "l2.layers.0.weight"     a value for this weight tensor, of any shape that broadcasts against it
+    "learning_rate[t]"       one value per step, `[T]`
+    "momentum"               one value for everything
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from solvers.ranges import Range
+from solvers.vectors import Tensors, transformed
+
+Loss = Callable[[Tensors, Tensors, "Batch"], Tensor]
+"""(weights, hyper, batch) → the batch-mean loss without any penalty, a scalar."""
+
+
+class Batch(NamedTuple):
+    """Minibatch number `index` of a run: `inputs` `[B, …]`, `targets` `[B]` or `[B, D]`."""
+
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride] - a step number, not tuple.index
+    inputs: Tensor
+    targets: Tensor
+
+
+Batches = Callable[[int], Batch]
+"""Step number → its minibatch, the same one whenever it is asked."""
+
+
+class State(Protocol):
+    """A NamedTuple of float tensors and dictionaries of them; all solvers have `weights` in common."""
+
+    @property
+    def weights(self) -> Tensors: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+S = TypeVar("S", bound=State)
+
+
+class HeavyBall(NamedTuple):
+    """A solver seen locally as  v ← momentum·v + ∇L ;  w ← w − rate·v.
+
+    `rate`: one tensor per weight, of the weight's shape. `momentum`: a scalar.
+    """
+
+    rate: Tensors
+    momentum: Tensor
+
+
+class Solver(Protocol[S]):
+    """What a method must offer. The loss (or the network) is bound when the solver is made."""
+
+    hyperparameters: Mapping[str, Range]
+
+    def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> S:
+        """The state before the first step."""
+        ...
+
+    def step(self, state: S, hyper: Tensors, batch: Batch) -> S:
+        """The state after one step on `batch`; costs one gradient evaluation unless the method says otherwise."""
+        ...
+
+    def heavy_ball(self, state: S, hyper: Tensors, index: int) -> HeavyBall:
+        """The local heavy-ball form near `state` at step `index`, differentiable in `hyper`."""
+        ...
+
+
+def setting(hyper: Tensors, name: str, weight: str, index: int) -> Tensor | None:
+    """The value of hyperparameter `name` for the tensor called `weight` at step `index`, or None if it is not given."""
+    own = hyper.get(f"{name}.{weight}")
+    if own is not None:
+        return own
+    schedule = hyper.get(f"{name}[t]")
+    if schedule is not None:
+        return schedule[index]
+    return hyper.get(name)
+
+
+def required(hyper: Tensors, name: str, weight: str, index: int) -> Tensor:
+    """As `setting`; raises KeyError naming the hyperparameter where it is missing."""
+    value = setting(hyper, name, weight, index)
+    if value is None:
+        raise KeyError(f"hyperparameter {name!r} has no value for {weight!r}: give {name!r} or '{name}.{weight}'")
+    return value
+
+
+def gradient(loss: Loss, weights: Tensors, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:
+    """∇_w [loss(w, hyper, batch) + ½ Σ r·w²], by name.
+
+    It has a graph exactly when grad mode is on and a weight or a hyperparameter requires grad.
+    Cost: one gradient evaluation.
+    """
+    slopes = loss_gradient(loss, weights, hyper, batch)
+    for name, w in weights.items():
+        r = setting(hyper, "l2", name, batch.index)
+        if r is not None and (w.dim() > 1 or f"l2.{name}" in hyper):
+            slopes[name] = torch.addcmul(slopes[name], r, w)
+    return slopes
+
+
+def loss_gradient(loss: Loss, weights: Tensors, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:
+    """∇_w loss(w, hyper, batch) alone, as `gradient` without the penalty."""
+    if transformed(weights) or transformed(hyper):
+        return dict(torch.func.grad(lambda w: loss(w, hyper, batch))(dict(weights)))
+    record = torch.is_grad_enabled() and _requires_grad(weights, hyper)
+    with torch.enable_grad():
+        points = {n: w if record and w.requires_grad else w.detach().requires_grad_() for n, w in weights.items()}
+        value = loss(points, hyper, batch)
+        slopes = torch.autograd.grad(value, list(points.values()), create_graph=record)
+    return dict(zip(points, slopes, strict=True))
+
+
+def _requires_grad(*groups: Tensors) -> bool:
+    return any(x.requires_grad for group in groups for x in group.values())
+
+
+def run(solver: Solver[S], state: S, hyper: Tensors, batches: Batches, start: int, stop: int) -> S:
+    """Steps start … stop−1 without a graph."""
+    with torch.no_grad():
+        for t in range(start, stop):
+            state = solver.step(state, hyper, batches(t))
+    return state
