@@ -54,7 +54,7 @@ class DrMAD:
         krylov: int = 16,
         curvature: Kind = "gauss-newton",
         rows: int | None = None,
-        clamp: float = 1.9,
+        clamp: float | None = 1.9,
         steps: int | None = None,
     ) -> None:
         if knots < 2:
@@ -65,7 +65,7 @@ class DrMAD:
             raise ValueError(f"curvature {curvature!r} must be one of {', '.join(get_args(Kind))}")
         if rows is not None and rows < 1:
             raise ValueError(f"rows {rows} must be 1 or more")
-        if not 0 < clamp < 2:
+        if clamp is not None and not 0 < clamp < 2:
             raise ValueError(f"clamp {clamp} must lie between 0 and 2, where the recursion is stable")
         if steps is not None and steps < 1:
             raise ValueError(f"steps {steps} must be 1 or more")

@@ -64,13 +64,13 @@ def _extend(basis: list[Tensor], vector: Tensor) -> None:
         basis.append(fresh / left)
 
 
-def sweep(space: Subspace, x: Tensor, y: Tensor, momentum: Tensor, steps: int, clamp: float) -> Swept:
+def sweep(space: Subspace, x: Tensor, y: Tensor, momentum: Tensor, steps: int, clamp: float | None) -> Swept:
     """`steps` times  y ← y − x ;  sum_y += y ;  sum_x += x ;  x ← x + A y ;  y ← momentum·y,  inside the space.
 
     Eigenvalues of A are clamped to [0, clamp]: outside [0, 2(1 + momentum)) the recursion explodes. Each eigenvalue
     gives a 4×4 matrix, raised to the power `steps` by squaring in float64: O(m log steps).
     """
-    theta = space.values.clamp(0.0, clamp)
+    theta = space.values if clamp is None else space.values.clamp(0.0, clamp)
     one, nought, mu = torch.ones_like(theta), torch.zeros_like(theta), momentum.double().expand(theta.shape)
     rows = [
         torch.stack([1 - theta, theta, nought, nought], dim=-1),

@@ -51,7 +51,7 @@ def records(name: str, content: Mapping[str, NDArray[Any]]) -> Records:
     """
     for x, y in (("x_train", "y_train"), ("x", "y")):
         if x in content and y in content:
-            inputs = images(name, x, content[x])
+            inputs = _numbers(name, x, content[x])
             break
     else:
         has = ", ".join(content) or "nothing"
@@ -60,7 +60,7 @@ def records(name: str, content: Mapping[str, NDArray[Any]]) -> Records:
     if "x_test" in content or "y_test" in content:
         if "x_test" not in content or "y_test" not in content:
             raise BadData(f"{name}: has only one of x_test and y_test: give both, or neither")
-        test = Part(images(name, "x_test", content["x_test"]), content["y_test"])
+        test = Part(_numbers(name, "x_test", content["x_test"]), content["y_test"])
         if _kind(test.inputs) != _kind(inputs):
             raise BadData(
                 f"{name}: rows of {x} are {_kind(inputs)} and rows of x_test {_kind(test.inputs)}: give both alike"
@@ -69,7 +69,7 @@ def records(name: str, content: Mapping[str, NDArray[Any]]) -> Records:
     return Records(name, Part(inputs, content[y]), _preparation(inputs), test, names)
 
 
-def images(name: str, key: str, array: NDArray[Any]) -> NDArray[Any]:
+def _numbers(name: str, key: str, array: NDArray[Any]) -> NDArray[Any]:
     """Inputs as a numeric array `[N, …]`, images with their channels first. Raises BadData if it is not one."""
     if array.dtype.kind not in "biuf" or array.ndim < 1 or not array.size:
         raise BadData(f"{name}: {key} is {array.dtype} of shape {array.shape}: give numbers, one row per example")
@@ -99,7 +99,7 @@ def _preparation(inputs: NDArray[Any]) -> Prepare:
 def read_npz(path: Path) -> Records:
     """The data set in a `.npz` file, as `records`. Raises BadData also where the file is not one."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return records(path.name, {key: file[key] for key in file.files})
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise BadData(f"{path}: cannot be read as .npz ({error}): write it with numpy.savez") from error

@@ -62,11 +62,11 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise BadData(f"{path}: cannot be read ({error}): fetch it again") from error
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+    header = 4 + 4 * content[3] if len(content) > 3 else 4
+    if content[:3] != b"\x00\x00\x08" or len(content) < header:
         raise BadData(f"{path}: not an idx file of unsigned bytes (it begins with {content[:4].hex()}): fetch it again")
-    axes = content[3]
-    shape = [int.from_bytes(content[4 * i : 4 * i + 4], "big") for i in range(1, axes + 1)]
-    values = np.frombuffer(content, np.uint8, offset=min(4 + 4 * axes, len(content)))
+    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, header, 4)]
+    values = np.frombuffer(content, np.uint8)[header:]
     if values.size != np.prod(shape, dtype=np.int64):
         raise BadData(f"{path}: {values.size} values where its header says {shape}: the file is cut, fetch it again")
     return values.reshape(shape)

@@ -7,6 +7,7 @@ the training rows; a value they do not have becomes zeros.
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,10 @@ def read_openml(name: str, data_dir: Path | None) -> Records:
 
     home = None if data_dir is None else str(data_dir)
     try:
-        found: Any = fetch_openml(name, as_frame=True, parser="pandas", data_home=home, n_retries=0)
+        with warnings.catch_warnings():
+            # If the second try fails as well, the error says more.
+            warnings.filterwarnings("ignore", message="A network error occurred")
+            found: Any = fetch_openml(name, as_frame=True, parser="pandas", data_home=home, n_retries=1, delay=0.1)
     except URLError as error:
         raise BadData(
             f"openml:{name}: openml.org cannot be reached ({error.reason}) and no copy is kept under "
@@ -63,7 +67,10 @@ def read_openml(name: str, data_dir: Path | None) -> Records:
         ) from error
     except (OSError, ValueError) as error:
         said = " ".join(str(error).split())
-        raise BadData(f"openml:{name}: cannot be fetched ({said}): look the name up on openml.org") from error
+        raise BadData(
+            f"openml:{name}: cannot be fetched ({said}): look the name up on openml.org, "
+            "and see that the data folder can be written"
+        ) from error
     if found.target is None:
         raise BadData(f"openml:{name}: OpenML names no target column for it: save it as CSV with a column {TARGET!r}")
     return records(f"openml:{name}", found.data, found.target)

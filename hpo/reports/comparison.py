@@ -7,6 +7,7 @@ by seed, because arms of one seed share their split and their initial weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -111,6 +112,14 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, (len(there) - place) * p))
         adjusted[i] = highest
     return adjusted
+
+
+def seeds_needed(pairs: int) -> int:
+    """The fewest seeds with which the smallest of `pairs` signed-rank p-values can pass 0.05 after Holm's correction.
+
+    The smallest p of n seeds is 2/2ⁿ, and Holm multiplies the smallest of m by m.
+    """
+    return math.ceil(math.log2(2 * max(pairs, 1) / 0.05))
 
 
 def _worst_last(losses: Array) -> Array:

@@ -8,40 +8,45 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hpo.reports.comparison import FEWEST
+from hpo.reports.comparison import FEWEST, seeds_needed
 
 Json = Mapping[str, Any]
 NONE = "–"
+ENDED = ("complete", "failed")
 
 
-def studies(entries: Sequence[Json]) -> RenderableType:
+def studies(console: Console, entries: Sequence[Json]) -> None:
     """`hpo list`."""
     if not entries:
-        return Text("No studies yet: hpo run FILE starts one.")
+        console.print(Text("No studies yet: hpo run FILE starts one."))
+        return
     table = _table("study", "created", "arms>", "trials>", "state", "best\nvalidation>")
     for e in entries:
         created = e["created"][:16].replace("T", " ")
         _row(table, e["study"], created, e["arms"], e["trials"], e["state"], figure(e["best_validation_loss"]))
-    return table
+    console.print(table)
 
 
-def study(shown: Json) -> RenderableType:
+def show(console: Console, shown: Json) -> None:
     """`hpo show`: the study in three lines, its arms, and every arm's trials."""
-    parts: list[RenderableType] = [_head(shown["study"], shown["created"], shown["spec"]), _arms(shown["arms"])]
+    created = shown["created"][:16].replace("T", " ")
+    console.print(
+        Text(f"{shown['study']}, created {created} UTC", style="bold"), *_lines(_head(shown["spec"])), sep="\n"
+    )
+    console.print(_arms(shown["arms"]))
     for arm in shown["arms"]:
         if arm["trials"]:
-            parts += [Text(f"{arm['label']}: {arm['state']}", style="bold"), _trials(arm["trials"])]
-    return Group(*parts)
+            console.print(Text(f"\n{arm['label']}: {arm['state']}", style="bold"), _trials(arm["trials"]), sep="\n")
 
 
-def comparison(compared: Json) -> RenderableType:
+def compare(console: Console, compared: Json) -> None:
     """`hpo compare`: one row per method, best mean rank first, and what may be concluded."""
     table = _table(
-        "method", "rank>", "test\nloss>", "over seeds\nfrom … to>", "valid.\nloss>", "accu-\nracy>",
+        "method", "rank>", "test\nloss>", "over seeds,\nfrom…to>", "valid.\nloss>", "accu-\nracy>",
         "train-\nings>", "grad.\nevals>", "time>",
     )  # fmt: skip
     for m in compared["methods"]:
@@ -51,15 +56,28 @@ def comparison(compared: Json) -> RenderableType:
             m["label"],
             NONE if m["mean_rank"] is None else f"{m['mean_rank']:.2f}",
             figure(m["median_test_loss"]),
-            NONE if m["test_loss_range"] is None else " … ".join(map(figure, m["test_loss_range"])),
+            NONE if m["test_loss_range"] is None else "…".join(map(figure, m["test_loss_range"])),
             figure(m["median_validation_loss"]),
             NONE if accuracy is None else f"{accuracy:.1%}",
             count(cost["trainings"]),
             count(cost["gradient_evaluations"]),
             duration(cost["seconds"]),
         )
-    notes = [Text(line) for line in [_legend(compared), *_cautions(compared), *verdicts(compared)]]
-    return Group(Text(compared["study"], style="bold"), table, *notes)
+    console.print(Text(compared["study"], style="bold"), table, sep="\n")
+    console.print(*_lines([_legend(compared), *_cautions(compared), *verdicts(compared)]), sep="\n")
+
+
+def check(console: Console, checked: Json) -> None:
+    """`hpo check`: what the study will run."""
+    console.print(Text(f"{checked['study']} can be run", style="bold"), *_lines(_head(checked["spec"])), sep="\n")
+    table = _table(
+        "arm", "training\nrows>", "validation\nrows>", "test\nrows>", "weights>", "evals per\ntrial>", "values"
+    )
+    for arm in checked["arms"]:
+        values = "\n".join(f"{g['name']}: {g['size']} ({g['per']})" for g in arm["space"])
+        charge = count(arm["gradient_evaluations_per_trial"])
+        _row(table, arm["label"], *arm["rows"].values(), arm["parameters"], charge, values)
+    console.print(table)
 
 
 def verdicts(compared: Json) -> list[str]:
@@ -71,11 +89,12 @@ def verdicts(compared: Json) -> list[str]:
     if not against:
         return ["No finished trials yet: nothing to compare."]
     lines = [_verdict(p) for p in against]
-    fewest = min(p["n"] for p in against)
-    if fewest < FEWEST:
+    seeds, methods = min(p["n"] for p in against), len(compared["methods"])
+    needed = seeds_needed(len(compared["pairs"]))
+    if seeds < needed:
         lines.append(
-            f"{_seeds(fewest)} cannot show that a difference is more than chance: "
-            f"a signed-rank test needs {FEWEST} or more (seeds: {FEWEST})."
+            f"{_seeds(seeds)} cannot show that a difference is more than chance: over all pairs of {methods} methods "
+            f"a signed-rank test needs {needed} or more (seeds: {needed})."
         )
     return lines
 
@@ -85,7 +104,7 @@ def _verdict(pair: Json) -> str:
     text = f"{pair['a']} against {pair['b']}: lower test loss on {pair['wins']} of {_seeds(pair['n'])}{ties}"
     if pair["median_difference"] is not None:
         text += f", median difference {pair['median_difference']:+.3g}"
-    if pair["ci95"] is not None:
+    if pair["ci95"] is not None and pair["n"] >= FEWEST:
         text += f" (95 % interval {pair['ci95'][0]:+.3g} … {pair['ci95'][1]:+.3g})"
     if pair["p_value"] is None:
         return text + "."
@@ -102,26 +121,28 @@ def _legend(compared: Json) -> str:
 
 def _cautions(compared: Json) -> list[str]:
     arms, lines = compared["arms"], []
-    unfinished = sum(a["state"] not in ("complete", "failed") for a in arms)
+    unfinished = sum(a["state"] not in ENDED for a in arms)
     if unfinished:
         lines.append(f"{unfinished} of {len(arms)} arms are not finished: these figures will change.")
     for m in compared["methods"]:
-        if m["usable"] < m["seeds"]:
-            lines.append(
-                f"{m['label']} has a usable trial on {m['usable']} of {_seeds(m['seeds'])}: ranked last elsewhere."
-            )
+        without = [a for a in arms if a["title"] == m["label"] and a["state"] in ENDED and a["best_trial"] is None]
+        if without:
+            lines += [f"{m['label']} has no usable trial on {len(without)} of {_seeds(m['seeds'])}: ranked last there."]
     return lines
 
 
-def _head(name: str, created: str, spec: Json) -> RenderableType:
+def _head(spec: Json) -> list[str]:
     problem, training = spec["problem"], spec["training"]
     budget = ", ".join(f"{amount:g} {unit.replace('_', ' ')}" for unit, amount in spec["budget"].items() if amount)
-    space = ", ".join(f"{k} per {d['per']}" for k, d in spec["space"].items())
-    return Group(
-        Text(f"{name}, created {created[:16].replace('T', ' ')} UTC", style="bold"),
-        Text(f"{problem['data']}, {training['steps']} steps of {training['batch_size']}; {space}"),
-        Text(f"budget of an arm: {budget}; {_seeds(len(spec['seeds']))}"),
-    )
+    space = ", ".join(f"{name} per {dimension['per']}" for name, dimension in spec["space"].items())
+    return [
+        f"{problem['data']}, {training['steps']} steps of {training['batch_size']}; {space}",
+        f"budget of an arm: {budget}; {_seeds(len(spec['seeds']))}",
+    ]
+
+
+def _lines(texts: Sequence[str]) -> list[Text]:
+    return [Text(text) for text in texts]
 
 
 def _arms(arms: Sequence[Json]) -> Table:
@@ -145,7 +166,7 @@ def _arms(arms: Sequence[Json]) -> Table:
 
 
 def _trials(trials: Sequence[Json]) -> Table:
-    table = _table("trial>", "state", "validation>", "test>", "grad.\nevals>", "time>", "lowest … median … highest")
+    table = _table("trial>", "state", "validation>", "test>", "grad.\nevals>", "time>", "lowest…median…highest")
     for t in trials:
         hyper = "\n".join(f"{name} {_spread(spread)}" for name, spread in t["hyper"].items())
         losses = figure(t["validation_loss"]), figure(t["test_loss"])
@@ -155,13 +176,13 @@ def _trials(trials: Sequence[Json]) -> Table:
 
 
 def _spread(spread: Json) -> str:
-    ends = [figure(spread[key], 3) for key in ("min", "median", "max")]
-    return ends[0] if len(set(ends)) == 1 else " … ".join(ends)
+    ends = [NONE if spread[key] is None else f"{spread[key]:.2g}" for key in ("min", "median", "max")]
+    return ends[0] if len(set(ends)) == 1 else "…".join(ends)
 
 
-def figure(value: float | None, digits: int = 4) -> str:
-    """A loss or a strength."""
-    return NONE if value is None else f"{value:.{digits}g}"
+def figure(value: float | None) -> str:
+    """A loss, to four digits."""
+    return NONE if value is None else f"{value:#.4g}"
 
 
 def count(value: float) -> str:
@@ -174,7 +195,9 @@ def count(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """12.3 s, 4.5 min, 3.2 h."""
+    """41 ms, 12.3 s, 4.5 min, 3.2 h."""
+    if 0 < seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
@@ -186,7 +209,7 @@ def _seeds(n: int) -> str:
 
 def _table(*columns: str) -> Table:
     """Columns by heading; one that ends in '>' is a number, to the right and never broken."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         number = column.endswith(">")
         table.add_column(

@@ -34,12 +34,15 @@ def parse(text: str) -> URL:
     except NoSuchModuleError as error:
         raise BadStorage(f"{shown_as(url)}: there is no driver {url.drivername!r}: {EXAMPLE}") from error
     except ImportError as error:
-        remedy = (
-            "pip install 'hpo[postgres]'" if url.get_backend_name() == "postgresql" else f"pip install {error.name}"
-        )
+        remedy = "pip install 'hpo[postgres]' and begin with postgresql://" if "postgres" in url.drivername else EXAMPLE
         raise BadStorage(f"{shown_as(url)}: its driver {error.name!r} is not installed: {remedy}") from error
     if dialect.is_async:
         raise BadStorage(f"{shown_as(url)}: {url.drivername} is an asynchronous driver: {EXAMPLE}")
+    try:
+        dialect().create_connect_args(url)
+    except (ArgumentError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadStorage(f"{shown_as(url)}: a part of it is not understood ({reason}): {EXAMPLE}") from error
     return url
 
 

@@ -57,12 +57,8 @@ def by_trial(rows: Iterable[ArrayRow]) -> dict[int, dict[str, NDArray[Any]]]:
 
 
 def of_outcome(outcome: Outcome) -> dict[str, NDArray[Any]]:
-    """What is kept of an outcome besides its figures; weights only where it carries some."""
-    return {
-        **prefixed("hypergradient", outcome.hypergradient or {}),
-        "curve": outcome.curve,
-        **prefixed("weights", outcome.weights or {}),
-    }
+    """What is always kept of an outcome besides its figures."""
+    return {**prefixed("hypergradient", outcome.hypergradient or {}), "curve": outcome.curve}
 
 
 def summary(proposal: Proposal) -> dict[str, list[float | None]]:

@@ -1,8 +1,9 @@
-"""Whether a study file may continue the study stored under its name, and if not, why, key by key."""
+"""Whether a study file may be stored, or continue the study stored under its name; if not, why, key by key."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hpo.failures import BadStudy
@@ -25,6 +26,21 @@ def check(stored: Study, given: Study) -> None:
         found.append(f"seeds: was {list(stored.seeds)}, is {list(given.seeds)} (seeds may only be added)")
     if found:
         raise BadStudy(f"study {given.name!r} exists and differs: {'; '.join(found)}; give this study another name")
+
+
+def check_finite(study: Study) -> None:
+    """Raises BadStudy naming a key whose number cannot be written as JSON (infinite, or not a number)."""
+    for key, value in _numbers(study.canonical()):
+        if not math.isfinite(value):
+            raise BadStudy(f"study {study.name!r}: {key} is {value}: give a finite number")
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, float):
+        yield key, value
+    entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in entries:
+        yield from _numbers(entry, f"{key}.{name}" if key else str(name))
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
@@ -95,6 +95,8 @@ class Database:
                     f"{self.name}: made by another hpo, probably a newer one (its tables have version {version}, "
                     f"this hpo knows {VERSION}): upgrade hpo, or give another database"
                 )
+            if create:  # SQLite lets BEGIN IMMEDIATE pass on a read-only file; a write tells now, not after an hour
+                session.execute(update(VersionRow).values(version_num=VERSION))
         elif found and not self._postgresql:
             raise BadStorage(
                 f"{self.name}: not a database of hpo, it holds the tables of something else ({_some(found)}): "

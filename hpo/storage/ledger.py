@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,7 +29,7 @@ from hpo.spec import Arm, Study
 from hpo.storage import arrays, continuation, reading
 from hpo.storage.engine import Database
 from hpo.storage.holder import Holder, this_process
-from hpo.storage.records import ArmRecord, StudyRecord, StudySummary, TrialRecord
+from hpo.storage.records import ArmRecord, StudyRecord, StudySummary, TrialRecord, described
 from hpo.storage.tables import ArmRow, ArmState, ArrayRow, StudyRow, TrialRow, now
 from hpo.trial import Cost, Outcome, Proposal, Trial
 
@@ -59,9 +58,11 @@ class Ledger:
     def begin(self, study: Study, versions: Mapping[str, str]) -> None:
         """Stores a new study with its arms, or continues the one of that name.
 
-        Raises BadStudy if it differs in more than budget, resources or added seeds, BadStorage if it is being run.
+        Raises BadStudy if it differs in more than budget, resources or added seeds, or holds a number that JSON cannot;
+        BadStorage if another process runs it.
         A changed budget opens finished arms again.
         """
+        continuation.check_finite(study)
         with self._database.write() as session:
             self._database.alone(session)
             row = session.scalar(select(StudyRow).where(StudyRow.name == study.name))
@@ -85,10 +86,9 @@ class Ledger:
 
     def describe(self, study: str, arm: str, space: Space, settings: Mapping[str, Any]) -> None:
         """Stores what became known of an arm: its resolved space and its method's settings (plain JSON values)."""
-        groups = [{k: v for k, v in asdict(group).items() if k != "pieces"} for group in space.groups]
         with self._database.write() as session:
             row = reading.arm_row(session, study, arm)
-            row.space, row.settings = groups, dict(settings)
+            row.space, row.settings = described(space), dict(settings)
 
     def hold(self, study: str) -> None:
         """Makes this process the one that runs the study; takes over from a dead one, else raises BadStorage."""
@@ -134,7 +134,8 @@ class Ledger:
     def close_trial(self, study: str, arm: str, number: int, outcome: Outcome) -> None:
         """Stores what became of a running trial, exactly once; raises BadStorage if it is not running.
 
-        Weights it carries replace those kept for the arm: an arm keeps the weights of one trial.
+        An arm keeps the weights of its best trial alone: weights that come with another one, which was under way when
+        a better one ended, are not stored.
         """
         with self._database.write() as session:
             arm_id = reading.arm_row(session, study, arm).id
@@ -146,10 +147,12 @@ class Ledger:
                 raise BadStorage(
                     f"trial {number} of {study} {arm} is not open: it was closed before, or another process took over"
                 )
-            if outcome.weights is not None:
+            kept = arrays.of_outcome(outcome)
+            if outcome.weights is not None and trial_id == reading.best_trial_id(session, arm_id):
                 of_arm = select(TrialRow.id).where(TrialRow.arm_id == arm_id)
                 session.execute(delete(ArrayRow).where(ArrayRow.trial_id.in_(of_arm), reading.IS_WEIGHT))
-            session.add_all(arrays.pack(trial_id, arrays.of_outcome(outcome)))
+                kept |= arrays.prefixed("weights", outcome.weights)
+            session.add_all(arrays.pack(trial_id, kept))
 
     def release(self, study: str, arm: str | None = None) -> int:
         """Deletes the running trials of an arm, or of all arms, so that they are asked for again; returns how many."""

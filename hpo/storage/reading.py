@@ -22,7 +22,9 @@ from hpo.trial import Cost, Outcome, Proposal, Trial
 
 IS_WEIGHT: ColumnElement[bool] = ArrayRow.name.startswith("weights/", autoescape=True)
 CLOSED: ColumnElement[bool] = TrialRow.state != "running"
-LARGEST = sys.float_info.max
+USABLE: ColumnElement[bool] = (TrialRow.state == "complete") & TrialRow.validation_loss.between(
+    -sys.float_info.max, sys.float_info.max
+)
 
 
 def study_row(session: Session, name: str) -> StudyRow:
@@ -53,6 +55,12 @@ def trial_id(session: Session, arm_id: int, number: int) -> int | None:
     return session.scalar(select(TrialRow.id).where(TrialRow.arm_id == arm_id, TrialRow.number == number))
 
 
+def best_trial_id(session: Session, arm_id: int) -> int | None:
+    """The complete trial with the lowest finite validation loss, the first of equals."""
+    usable = select(TrialRow.id).where(TrialRow.arm_id == arm_id, USABLE)
+    return session.scalar(usable.order_by(TrialRow.validation_loss, TrialRow.number).limit(1))
+
+
 def spec(row: StudyRow) -> Study:
     """The stored study file. Raises BadStorage if this hpo cannot read it."""
     try:
@@ -78,8 +86,7 @@ def studies(session: Session) -> list[StudySummary]:
     counted = select(ArmRow.study_id, ArmRow.state, func.count()).group_by(ArmRow.study_id, ArmRow.state)
     for study_id, state, count in session.execute(counted):
         states.setdefault(study_id, {})[state] = count
-    finite = TrialRow.validation_loss.between(-LARGEST, LARGEST) & (TrialRow.state == "complete")
-    lowest = func.min(case((finite, TrialRow.validation_loss)))
+    lowest = func.min(case((USABLE, TrialRow.validation_loss)))
     totals = select(ArmRow.study_id, func.count(), lowest).join(TrialRow, TrialRow.arm_id == ArmRow.id)
     trials = {
         key: (count, best) for key, count, best in session.execute(totals.where(CLOSED).group_by(ArmRow.study_id))

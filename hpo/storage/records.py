@@ -5,10 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from hpo.space import Space
 from hpo.spec import Study
 from hpo.storage.holder import Holder
 from hpo.storage.tables import ArmState
 from hpo.trial import Cost, TrialState
+
+
+def described(space: Space) -> list[dict[str, Any]]:
+    """The groups of a resolved space as JSON, without the list of where each value goes."""
+    fields = ("name", "per", "low", "high", "default", "log", "size")
+    return [{field: getattr(group, field) for field in fields} for group in space.groups]
 
 
 class StudyRecord(NamedTuple):

@@ -10,10 +10,11 @@ logarithmic), n the number of good trials so far and every operation entry by en
 z is the point of the last *good* trial: one with a finite loss and a finite hypergradient. The length s starts at 1.
 A bad trial multiplies it by `shrink` and the same step is taken again, shorter, from the same point; every good
 trial after that gives back a factor of 1.2, so that four good trials undo one halving and a study that met the edge
-of divergence does not run into it again at once. Until a trial has been good, the learning rates are what is wrong.
+of divergence does not run into it again at once. Until a trial has been good, each bad one lowers the learning rates
+by a unit, and everything else once they are at their bounds.
 
 u is the length of one coordinate: 1 (a factor of e) on a logarithmic scale, a tenth of the range on a linear one, so
-that `rate` 0.3 changes a strength by at most about a third, or moves a momentum by 3 % of its range, in a trial.
+that `rate` 0.3 changes a strength by about a third, or moves a momentum by 3 % of its range, in a trial.
 
 A hypergradient more than ten times as long as the root mean square of those before it is shortened to that: Adam
 would otherwise follow a single exploded one for many trials and then stand still under its square.
@@ -25,7 +26,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpo.failures import BadStudy
 from hpo.space import Space
@@ -73,9 +73,10 @@ class Descent:
         self.betas = _decays(betas)
         self.shrink = limits.number("shrink", shrink, above=0, below=1)
         self._low, self._high = space.bounds()
-        log = np.repeat([g.log for g in space.groups], [g.size for g in space.groups])
+        sizes = [g.size for g in space.groups]
+        log = np.repeat([g.log for g in space.groups], sizes)
         self._unit = np.where(log, 1.0, (self._high - self._low) / LINEAR_UNITS)
-        self._early = _first_to_blame(space)
+        self._rates = np.repeat([g.name == "learning_rate" for g in space.groups], sizes)
         start = space.flatten(space.defaults())
         self._position = Position(start, np.zeros_like(start), np.zeros_like(start))
         self._next = self._position.coordinates
@@ -118,9 +119,15 @@ class Descent:
         elif self._position.good:
             self._position = self._position._replace(length=self._position.length * self.shrink)
         else:
-            self._next = np.where(self._early, np.clip(here - self._unit, self._low, self._high), here)
+            self._next = self._calmer(here)
             return
         self._next = np.clip(self._position.coordinates - self._step(), self._low, self._high)
+
+    def _calmer(self, here: Array) -> Array:
+        """Learning rates one unit down; where they are as low as they may be, everything."""
+        lower = np.clip(here - self._unit, self._low, self._high)
+        blamed = np.where(self._rates, lower, here)
+        return lower if np.array_equal(blamed, here) else blamed
 
     def _slopes(self, trial: Trial) -> Array | None:
         """The hypergradient per unit of each coordinate `[D]`; None if the trial is bad."""
@@ -156,10 +163,3 @@ def _decays(betas: object) -> tuple[float, float]:
         raise BadStudy(f"betas: {betas!r} must be two numbers, as [0.8, 0.99]")
     first, second = (limits.number("betas", beta, least=0, below=1) for beta in betas)
     return first, second
-
-
-def _first_to_blame(space: Space) -> NDArray[np.bool_]:
-    """The coordinates to lower when the defaults themselves diverge `[D]`: the learning rates, or all without any."""
-    rates = [g.name == "learning_rate" for g in space.groups]
-    chosen = rates if any(rates) else [True] * len(rates)
-    return np.repeat(chosen, [g.size for g in space.groups])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -35,7 +36,7 @@ SOBOL_VALUES = 21201
 """The longest point of SciPy's Sobol sequence."""
 
 
-class _Sampled:
+class _Sampled(ABC):
     """A strategy that asks an Optuna sampler. `retraced`: the sampler keeps notes in the study itself."""
 
     retraced: ClassVar[bool] = False
@@ -49,8 +50,9 @@ class _Sampled:
         self._entered = 0
         self._running: dict[int, optuna.Trial] = {}
 
+    @abstractmethod
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        raise NotImplementedError
+        """The sampler to ask for trial `number`, fresh."""
 
     def ask(self, number: int) -> Proposal:
         """The sampler's choice, given the outcomes told so far and the trials that still run."""
@@ -189,7 +191,7 @@ class CMAES(_Sampled):
         usual = 4 + math.floor(3 * math.log(space.size))
         self._arguments = {
             "sigma0": limits.number("sigma", sigma, above=0),
-            "popsize": usual if population is None else limits.whole("population", population, least=2),
+            "popsize": usual if population is None else limits.whole("population", population, least=4),
             "n_startup_trials": 1,
             "consider_pruned_trials": False,
             "use_separable_cma": limits.switch("separable", separable) and space.size > 1,

@@ -16,6 +16,7 @@ What is told:
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -43,7 +44,7 @@ FOREST: dict[str, Any] = {
 }
 
 
-class _Surrogate:
+class _Surrogate(ABC):
     """A strategy that asks scikit-optimize's Optimizer with a model of its own."""
 
     def __init__(
@@ -71,9 +72,9 @@ class _Surrogate:
         }
         self._known: dict[int, Trial] = {}
 
+    @abstractmethod
     def _model(self, seed: int) -> Any:
         """A scikit-learn regressor that also tells its uncertainty."""
-        raise NotImplementedError
 
     def ask(self, number: int) -> Proposal:
         """The best point of the acquisition function, given the outcomes told so far and the trials that still run."""
@@ -150,7 +151,7 @@ class RandomForest(_Surrogate):
     """
 
     def __init__(self, space: Space, seed: int, *, acquisition: str = "EI", startup: int = 10) -> None:
-        self._arguments = FOREST | {"bootstrap": True}
+        self._arguments = {**FOREST, "bootstrap": True}
         super().__init__(space, seed, self._arguments, "sampling", acquisition, startup)
 
     def _model(self, seed: int) -> Any:
@@ -167,7 +168,7 @@ class ExtraTrees(_Surrogate):
     """
 
     def __init__(self, space: Space, seed: int, *, acquisition: str = "EI", startup: int = 10) -> None:
-        self._arguments = FOREST | {"bootstrap": False}
+        self._arguments = {**FOREST, "bootstrap": False}
         super().__init__(space, seed, self._arguments, "sampling", acquisition, startup)
 
     def _model(self, seed: int) -> Any:

@@ -1,0 +1,34 @@
+# make run    sets everything up and runs the quick study          make test     sets everything up and runs the tests
+# make check  format, lint, types, the fences between rooms        make bench    the inner loop against torch.optim.SGD
+# PYTHON=python3.13 make test chooses another interpreter; everything is installed into .venv only.
+
+PYTHON ?= python3
+BIN = .venv/bin
+export OMP_NUM_THREADS = 1
+
+.PHONY: run test check bench clean
+
+# torch first and pinned: without the pin pip takes a build with gigabytes of CUDA
+.venv/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres]'
+	touch $@
+
+run: .venv/.ready
+	$(BIN)/hpo run studies/digits/per-neuron.yaml
+
+test: .venv/.ready
+	$(BIN)/python -m pytest
+
+check: .venv/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: .venv/.ready
+	$(BIN)/python tests/benchmarks/inner_loop.py
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,190 @@
+"""DrMAD: equal to the exact pass where its assumptions hold, close to it where they nearly do, and always finite."""
+
+import math
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from hpo.hypergradients.curvature import curvature
+from hpo.hypergradients.drmad import DrMAD
+from hpo.hypergradients.krylov import subspace, sweep
+from hpo.hypergradients.training import Training, hypergradient
+from solvers.adam import Adam
+from solvers.sgd import SGD
+from solvers.solver import Batch
+from solvers.vectors import flatten, unflatten
+from torch.autograd.functional import hessian, jacobian
+
+HYPER = {"momentum": tiny.tensor(0.5), **tiny.per_neuron_rate(), **tiny.per_neuron_l2()}
+SCHEDULE = {"learning_rate[t]": torch.linspace(0.3, 0.1, 24, dtype=torch.float64), "l2": tiny.tensor(0.02)}
+
+
+def cosine(a, b, names=None):
+    x, y = (torch.cat([g[n].reshape(-1) for n in (names or g)]) for g in (a, b))
+    return float(torch.dot(x, y) / (x.norm() * y.norm()))
+
+
+@pytest.mark.parametrize("hyper", [HYPER, SCHEDULE], ids=["per neuron", "schedule"])
+def test_a_knot_at_every_step_with_the_hessian_is_the_exact_pass(hyper):
+    """One step a segment, full batch, the whole space: nothing is left to approximate but the momentum's velocity."""
+    training = tiny.training(SGD(tiny.loss), 24, size=60)
+    exact = hypergradient("exact", training, tiny.weights(), hyper).gradient
+    options = {"knots": 25, "krylov": 6, "curvature": "hessian", "rows": 60, "clamp": None}
+    found = hypergradient("drmad", training, tiny.weights(), hyper, **options).gradient
+    for name in hyper:
+        if name != "momentum":
+            torch.testing.assert_close(found[name], exact[name], rtol=1e-8, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def quadratic(steps, rate=0.05, seed=0):
+    """Linear regression, full batch: constant Hessian, positive, equal to the Gauss-Newton matrix."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(30, 4, generator=generator, dtype=torch.float64)
+    targets = inputs @ torch.randn(4, 1, generator=generator, dtype=torch.float64)
+    held = torch.randn(20, 4, generator=generator, dtype=torch.float64)
+    train = Batch(-1, inputs, targets)
+    validation = Batch(-1, held, held @ torch.ones(4, 1, dtype=torch.float64))
+
+    def forward(w, x):
+        return x @ w["w"].T
+
+    def loss(w, hyper, batch):
+        return F.mse_loss(forward(w, batch.inputs), batch.targets)
+
+    training = Training(
+        SGD(loss), forward, F.mse_loss, lambda t: Batch(t, inputs, targets), steps, train, validation
+    )
+    weights = {"w": torch.full((1, 4), 2.0, dtype=torch.float64)}
+    hyper = {"learning_rate": tiny.tensor(rate), "l2.w": torch.full((1, 4), 0.1, dtype=torch.float64)}
+    return training, weights, hyper
+
+
+@pytest.mark.parametrize("kind", ["gauss-newton", "hessian"])
+def test_converges_to_the_exact_pass_on_a_quadratic_as_knots_are_added(kind):
+    training, weights, hyper = quadratic(64)
+    exact = hypergradient("exact", training, weights, hyper).gradient["l2.w"]
+    errors = []
+    for knots in (2, 5, 17, 65):
+        found = hypergradient("drmad", training, weights, hyper, knots=knots, krylov=8, curvature=kind).gradient
+        errors.append(float((found["l2.w"] - exact).norm() / exact.norm()))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 1e-10
+
+
+def test_a_penalty_linear_in_the_weights_would_be_exact_with_one_segment():
+    """The adjoint itself carries no error on a quadratic: b's sum over T steps is the exact pass's, whatever the path."""
+    training, weights, hyper = quadratic(40)
+    one = hypergradient("drmad", training, weights, hyper, knots=2, krylov=8).gradient["l2.w"]
+    many = hypergradient("drmad", training, weights, hyper, knots=41, krylov=8).gradient["l2.w"]
+    exact = hypergradient("exact", training, weights, hyper).gradient["l2.w"]
+    torch.testing.assert_close(many, exact, rtol=1e-8, atol=1e-12)
+    # the l2 term is r·w, so one segment differs by how far w is from the segment's mean: computable, not zero
+    assert float((one - exact).norm() / exact.norm()) > 1e-3
+
+
+@pytest.mark.parametrize(("solver", "rate"), [(SGD, 0.2), (Adam, 0.02)])
+def test_points_the_way_of_the_exact_pass(solver, rate):
+    training = tiny.training(solver(tiny.loss), 120)
+    hyper = {"learning_rate": tiny.tensor(rate), **tiny.per_neuron_l2()}
+    exact = hypergradient("exact", training, tiny.weights(), hyper).gradient
+    found = hypergradient("drmad", training, tiny.weights(), hyper, knots=9).gradient
+    assert cosine(found, exact, list(tiny.per_neuron_l2())) > (0.8 if solver is SGD else 0.5)
+
+
+def test_stays_finite_where_the_chord_explodes():
+    """Past the edge of stability on the chord the paper's recursion grows without bound; the clamped one cannot."""
+    training, hyper = tiny.training(SGD(tiny.loss), 400), {"learning_rate": tiny.tensor(2.5), "l2": tiny.tensor(1e-3)}
+    exact = hypergradient("exact", training, tiny.weights(scale=2.0), hyper).gradient["l2"]
+    chord = hypergradient("drmad", training, tiny.weights(scale=2.0), hyper, knots=2, steps=400).gradient["l2"]
+    found = hypergradient("drmad", training, tiny.weights(scale=2.0), hyper).gradient["l2"]
+    assert not abs(chord) < 1e3 * max(1.0, float(abs(exact)))
+    assert math.isfinite(found)
+    assert abs(found) < 1e3
+
+
+def test_the_papers_chord_is_two_knots_and_s_steps():
+    training = tiny.training(SGD(tiny.loss), 100)
+    method = DrMAD(knots=2, steps=10)
+    assert list(method.keeps(100)) == [0, 100]
+    assert method.evaluations(training) == 4 * 10 + 40 / 20
+    found = hypergradient("drmad", training, tiny.weights(), HYPER, knots=2, steps=10)
+    assert all(torch.isfinite(g).all() for g in found.gradient.values())
+
+
+def test_what_is_kept_and_charged_does_not_grow_with_the_steps():
+    short, long = (tiny.training(SGD(tiny.loss), steps) for steps in (100, 10_000))
+    method = DrMAD(knots=5, krylov=8, rows=40)
+    assert len(method.keeps(100)) == len(method.keeps(10_000)) == 5
+    assert method.evaluations(short) == method.evaluations(long) == 2 * 4 * 8 * 40 / 20 + 40 / 20
+    assert list(method.keeps(2)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["gauss-newton", "hessian"])
+def test_curvature_products_equal_the_dense_matrix(kind):
+    training, weights, batch = tiny.training(SGD(tiny.loss), 5), tiny.weights(), tiny.part(4, 30)
+    flat = flatten(weights)
+
+    def outputs(v):
+        return tiny.forward(unflatten(v, weights), batch.inputs)
+
+    def value(v):
+        return F.cross_entropy(outputs(v), batch.targets)
+
+    if kind == "hessian":
+        dense = hessian(value, flat)
+    else:
+        slopes = jacobian(outputs, flat).reshape(-1, flat.numel())
+        tips = outputs(flat)
+        inner = hessian(lambda z: F.cross_entropy(z, batch.targets), tips).reshape(tips.numel(), -1)
+        dense = slopes.T @ inner @ slopes
+    product = curvature(kind, training, weights, batch)
+    x = torch.randn(flat.numel(), generator=torch.Generator().manual_seed(0), dtype=flat.dtype)
+    torch.testing.assert_close(product(x), dense @ x, rtol=1e-10, atol=1e-12)
+
+
+def test_the_sweep_is_the_recursion():
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(7, 7, generator=generator, dtype=torch.float64)
+    matrix = root @ root.T
+    matrix = matrix / torch.linalg.eigvalsh(matrix)[-1]
+    x, y = torch.randn(2, 7, generator=generator, dtype=torch.float64)
+    space = subspace(lambda v: matrix @ v, [x, y], 7)
+    found = sweep(space, x, y, tiny.tensor(0.6), 50, 1.9)
+    sum_x, sum_y = torch.zeros(7, dtype=torch.float64), torch.zeros(7, dtype=torch.float64)
+    for _ in range(50):
+        y = y - x
+        sum_x, sum_y = sum_x + x, sum_y + y
+        x = x + matrix @ y
+        y = 0.6 * y
+    for ours, theirs in zip(found, (x, y, sum_x, sum_y), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+def test_a_space_that_closes_costs_fewer_products():
+    calls = []
+
+    def product(v):
+        calls.append(1)
+        return 2 * v
+
+    space = subspace(product, [torch.ones(50), torch.zeros(50)], 16)
+    assert len(calls) == 1
+    assert space.values.tolist() == pytest.approx([2.0], rel=1e-6)
+    assert subspace(product, [torch.zeros(50)], 4).vectors.shape == (50, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"knots": 1}, "knots 1 must be 2 or more"),
+        ({"krylov": 1}, "krylov 1 must be 2 or more"),
+        ({"curvature": "fisher"}, "'fisher' must be one of gauss-newton, hessian"),
+        ({"rows": 0}, "rows 0 must be 1 or more"),
+        ({"clamp": 2.0}, r"clamp 2\.0 must lie between 0 and 2"),
+        ({"steps": 0}, "steps 0 must be 1 or more"),
+    ],
+)
+def test_options_out_of_range_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        DrMAD(**options)
