@@ -177,8 +177,8 @@ def _derivative(arm: Arm) -> tuple[Hypergradient | None, dict[str, Any]]:
     outer = options.names(find(STRATEGIES["descent"])) - {"derivative"}
     mine = {name: value for name, value in arm.method.options.items() if name not in outer}
     key = f"methods.{arm.title}"
+    given = options.checked(constructor, mine, key, also=outer)
     try:
-        given = options.checked(constructor, mine, key, also=outer)
         return method(arm.method.name, **given), given
     except ValueError as error:
         raise BadStudy(f"{key}: {error}") from error

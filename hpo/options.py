@@ -23,16 +23,14 @@ def checked(
     constructor: Callable[..., Any],
     given: Mapping[str, Any],
     key: str,
-    reserved: Collection[str] = (),
     also: Collection[str] = (),
 ) -> dict[str, Any]:
     """`given` converted to the annotated types. Raises BadStudy naming `key.option` for an unknown name or a wrong
     type.
 
-    `reserved` options are hpo's own to set, and unknown to the study file; `also` names options that are checked
-    elsewhere and only listed in the message.
+    `also` names options that are checked elsewhere and only listed in the message.
     """
-    allowed = names(constructor) - set(reserved)
+    allowed = names(constructor)
     hints = get_type_hints(inspect.unwrap(getattr(constructor, "__init__", constructor)))
     converted = {}
     for name, value in given.items():

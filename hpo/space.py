@@ -95,8 +95,8 @@ class Group:
 
     def unscale(self, coordinates: Array) -> Array:
         """The inverse of `scale`, clipped to the bounds."""
-        values = np.exp(coordinates) if self.log else np.asarray(coordinates, dtype=float)
-        return np.clip(values, self.low, self.high)
+        inside = np.clip(coordinates, *self.scale(np.array([self.low, self.high])))
+        return np.clip(np.exp(inside) if self.log else inside, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ def resolve(
     Raises BadStudy naming the key: a hyperparameter the solver does not have, a grain it cannot take, bounds that do
     not hold together, `per` finer than the space, or a model with nothing to regularise.
     """
+    _check_coarser(dimensions, per)
     groups = []
     for name, dimension in dimensions.items():
         if name not in ranges:
@@ -177,24 +178,28 @@ def _filled(name: str, dimension: Dimension, declared: Range) -> Dimension:
 def _group(
     name: str, dimension: Dimension, declared: Range, weights: Sequence[Weight], steps: int, per: Grain | None
 ) -> Group:
-    grain = _coarser(name, dimension.per, per, declared)
+    grain = _coarser(dimension.per, per)
     size, pieces = _pieces(name, grain, declared, weights, steps)
     low, high, default = dimension.low, dimension.high, dimension.default
     assert low is not None and high is not None and default is not None  # _filled set them
     return Group(name, grain, low, high, default, bool(dimension.log), size, pieces)
 
 
-def _coarser(name: str, own: Grain, wanted: Grain | None, declared: Range) -> Grain:
-    """The grain a method works at: its own wish where the hyperparameter is finer than that, else the space's."""
-    if wanted is None or len(declared.grains) == 1:
+def _coarser(own: Grain, wanted: Grain | None) -> Grain:
+    """The grain a method works at: its own wish where the space is finer than that, else the space's."""
+    if wanted is None or wanted == own:
         return own
     if own == "step":
-        return "step" if wanted == "step" else "global"
-    if wanted == "step" or GRAINS.index(wanted) > GRAINS.index(own):
-        raise BadStudy(
-            f"methods: per {wanted} is finer than space.{name}.per, which is {own}: ask for {own} or coarser"
-        )
-    return wanted
+        return "global"
+    return wanted if GRAINS.index(wanted) < GRAINS.index(own) else own
+
+
+def _check_coarser(dimensions: Mapping[str, Dimension], wanted: Grain | None) -> None:
+    """A wish that changes nothing because everything is coarser already is a mistake."""
+    grains = {d.per for d in dimensions.values()}
+    finest = max(grains, key=GRAINS.index)
+    if wanted is not None and "step" not in grains and GRAINS.index(wanted) > GRAINS.index(finest):
+        raise BadStudy(f"methods: per {wanted} is finer than the whole space, which is per {finest} at most: leave it out")
 
 
 def _pieces(

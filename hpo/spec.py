@@ -42,7 +42,7 @@ class Split(_Part):
     @field_validator("train", "validation")
     @classmethod
     def _positive(cls, rows: Rows) -> Rows:
-        if rows <= 0 or (isinstance(rows, float) and rows >= 1):
+        if not (rows >= 1 if isinstance(rows, int) else 0 < rows < 1):
             raise ValueError(f"{rows} is neither a number of rows (1, 2, …) nor a fraction of them (between 0 and 1)")
         return rows
 

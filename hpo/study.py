@@ -101,14 +101,18 @@ class ArmRun:
 
 def strategy_for(arm: Arm, plan: Plan) -> Strategy:
     """The strategy of an arm with its own options. Raises BadStudy naming the option."""
-    given = arm.method.options
-    key = f"methods.{arm.title}"
-    if arm.method.name in HYPERGRADIENTS:
-        constructor = resolve(STRATEGIES["descent"])
-        mine = {k: v for k, v in given.items() if k in options.names(constructor) and k != "derivative"}
-        return constructor(plan.space, arm.seed, derivative=arm.method.name, **options.checked(constructor, mine, key))
-    constructor = resolve(STRATEGIES[arm.method.name])
-    return constructor(plan.space, arm.seed, **options.checked(constructor, given, key))
+    given, key = arm.method.options, f"methods.{arm.title}"
+    descends = arm.method.name in HYPERGRADIENTS
+    constructor = resolve(STRATEGIES["descent" if descends else arm.method.name])
+    if descends:  # the other options are the hypergradient's, and were checked with the plan
+        given = {k: v for k, v in given.items() if k in options.names(constructor) - {"derivative"}}
+    settings = options.checked(constructor, given, key)
+    if descends:
+        settings["derivative"] = arm.method.name
+    try:
+        return constructor(plan.space, arm.seed, **settings)
+    except BadStudy as error:
+        raise BadStudy(f"{key}.{error}") from error
 
 
 def plans(study: Study, executor: Executor, data_dir: Path | None) -> dict[str, Plan]:

@@ -44,17 +44,18 @@ class Processes:
             self._context.set_forkserver_preload(["hpo.evaluation"])
         self._starts = [partial(start, card) for card in pins]
         self._pools = [self._pool(slot) for slot in range(self.slots)]
-        self._idle = list(range(self.slots))
-        self._lock = threading.Lock()
+        self._last: list[Future[Any] | None] = [None] * self.slots
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Give it to an idle slot; raises RuntimeError when there is none."""
-        with self._lock:
-            if not self._idle:
-                raise RuntimeError(f"all {self.slots} slots are busy: wait for a future before submitting more")
-            slot = self._idle.pop()
-        future = self._pools[slot].submit(function, *args, **kwargs)
-        future.add_done_callback(partial(self._free, slot))
+        slot = next((i for i, last in enumerate(self._last) if last is None or last.done()), None)
+        if slot is None:
+            raise RuntimeError(f"all {self.slots} slots are busy: wait for a future before submitting more")
+        last = self._last[slot]
+        if last is not None and isinstance(last.exception(), BrokenExecutor):
+            self._pools[slot].shutdown(wait=False)
+            self._pools[slot] = self._pool(slot)
+        future = self._last[slot] = self._pools[slot].submit(function, *args, **kwargs)
         return future
 
     def close(self, wait: bool = True) -> None:
@@ -64,13 +65,6 @@ class Processes:
                 for process in list((pool._processes or {}).values()):  # public from Python 3.14 on: kill_workers
                     process.kill()
             pool.shutdown(wait=wait, cancel_futures=True)
-
-    def _free(self, slot: int, future: Future[Any]) -> None:
-        if not future.cancelled() and isinstance(future.exception(), BrokenExecutor):
-            self._pools[slot].shutdown(wait=False)
-            self._pools[slot] = self._pool(slot)
-        with self._lock:
-            self._idle.append(slot)
 
     def _pool(self, slot: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=self._starts[slot])

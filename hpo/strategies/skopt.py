@@ -10,7 +10,8 @@ What is told:
 - a failed one: the worst finite loss so far, so that a diverging corner is avoided; left out while none is finite;
 - a running one: the mean of the finite losses, which neither draws the next proposal near nor drives it far away.
 
-`startup` trials are drawn at random before the first model is fitted; running ones do not count.
+`startup` trials are drawn at random before the first model is fitted; running ones do not count. Expected improvement
+counts from 0.01 on, in the units of the loss: the library's own setting.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class GP(_Surrogate):
         from skopt.learning.gaussian_process.kernels import ConstantKernel, Matern
 
         lengths: Any = np.ones(self.space.size)
-        kernel = ConstantKernel(1.0, (0.01, 1000.0)) * Matern(lengths, [(0.01, 100.0)] * self.space.size, nu=2.5)
+        kernel = ConstantKernel(1.0, (0.01, 1000.0)) * Matern(lengths, [(0.01, 100)] * self.space.size, nu=2.5)
         return GaussianProcessRegressor(kernel=kernel, random_state=seed, **self._arguments)
 
 

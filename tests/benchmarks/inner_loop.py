@@ -70,7 +70,7 @@ def main():
 
     base = statistics.median(seconds(ours) for _ in range(3))
     print("\nreverse pass         time / training   charged / training")
-    for name, options in [("exact", {}), ("drmad", {}), ("drmad", {"krylov": 8}), ("drmad", {"rows": 500})]:
+    for name, options in [("exact", {}), ("drmad", {}), ("drmad", {"krylov": 16, "rows": 1000}), ("drmad", {"curvature": "hessian"})]:
         derivative = method(name, **options)
         _, states = train(training, weights, hyper, derivative.keeps(STEPS))
         took = statistics.median(seconds(lambda: derivative.pull_back(training, hyper, states)) for _ in range(3))

@@ -27,21 +27,22 @@ MIXED = Space(
 
 @dataclass(frozen=True)
 class Bowl:
-    """loss = mean of (position − centre)², each coordinate's position running from 0 at low to 1 at high."""
+    """loss = height × mean of (position − centre)², each coordinate's position running from 0 at low to 1 at high."""
 
     space: Space
     centre: float = 0.25
+    height: float = 1.0
 
     def __call__(self, proposal: Proposal) -> Outcome:
         low, high = self.space.bounds()
         away = (self.space.flatten(proposal.values) - low) / (high - low) - self.centre
-        slopes = 2 * away / away.size / (high - low)
+        slopes = self.height * 2 * away / away.size / (high - low)
         ends = np.cumsum([g.size for g in self.space.groups])[:-1]
         natural = {
             g.name: part / proposal.values[g.name] if g.log else part
             for g, part in zip(self.space.groups, np.split(slopes, ends), strict=True)
         }
-        loss = float(np.mean(away**2))
+        loss = self.height * float(np.mean(away**2))
         return Outcome("complete", loss, loss, hypergradient=natural)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import warnings
+from io import StringIO
 
 import numpy as np
 import optuna
@@ -116,11 +117,18 @@ def test_failed_trials_do_not_count_as_startup() -> None:
     assert np.array_equal(strategy.ask(6).values["l2"], chance.ask(6).values["l2"])
 
 
-def test_it_is_quiet_and_leaves_the_log_level_alone(capfd: pytest.CaptureFixture[str]) -> None:
-    level = optuna.logging.get_verbosity()
-    run(QMC(MIXED, 0), Bowl(MIXED), 3)
-    assert capfd.readouterr() == ("", "")
-    assert optuna.logging.get_verbosity() == level == logging.INFO
+def test_it_is_quiet_and_leaves_the_log_level_alone() -> None:
+    level, heard = optuna.logging.get_verbosity(), StringIO()
+    listener = logging.StreamHandler(heard)
+    logging.getLogger("optuna").addHandler(listener)
+    try:
+        optuna.logging.set_verbosity(optuna.logging.DEBUG)
+        run(QMC(MIXED, 0), Bowl(MIXED), 3)
+        assert heard.getvalue() == ""
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+    finally:
+        optuna.logging.set_verbosity(level)
+        logging.getLogger("optuna").removeHandler(listener)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What every strategy must keep: the defaults first, a fold over trials, inside the bounds, whatever becomes of them."""
+"""What every strategy keeps: the defaults first, a fold over trials, inside the bounds, whatever becomes of them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_defaults_come_first(name: str) -> None:
 @pytest.mark.parametrize("seed", [0, 2**31])
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
 def test_replay_is_live_at_every_prefix(name: str, seed: int) -> None:
-    trials = run(make(name, seed=seed), eventful, 10)
+    trials = run(make(name, seed=seed), eventful, 8)
     for known in range(len(trials)):
         replayed = make(name, seed=seed)
         told = trials[:known]

@@ -1,0 +1,233 @@
+"""The loop: exact budgets, the same trials however they are run, failures closed and told like everything else."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import studies_small
+from hpo import study as loop
+from hpo.execution import worker
+from hpo.failures import BadData, BadStudy, StudyFailed
+from hpo.progress import Quiet
+from hpo.storage.ledger import Ledger
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.open(f"sqlite:///{tmp_path}/hpo.db") as opened:
+        yield opened
+
+
+def run(study, ledger, watcher=None):
+    loop.run(study, ledger, None, watcher or Quiet(), {"hpo": "test"})
+    return studies_small.essence(ledger, study.name)
+
+
+def test_every_arm_spends_exactly_its_trainings(ledger):
+    found = run(studies_small.study(), ledger)
+    for arm in ledger.arms("small"):
+        assert [n for label, n in sorted(found) if label == arm.label] == [0, 1, 2, 3, 4]
+        assert arm.state == "complete"
+        assert arm.space, "the resolved space is stored"
+        assert arm.settings, "the settings in force are stored"
+    assert ledger.study("small").holder is None
+
+
+def test_trial_0_is_the_same_point_for_all_methods(ledger):
+    found = run(studies_small.study(budget={"trainings": 1}), ledger)
+    assert len({trial[2] for (label, _), trial in found.items() if label.endswith("/0")}) == 1
+    assert len({trial[2] for (label, _), trial in found.items() if label.endswith("/1")}) == 1
+    assert found["random-global/0", 0][2] != found["random-global/1", 0][2]
+
+
+@pytest.mark.parametrize(("unit", "amount"), [("gradient_evaluations", 400.0), ("seconds", 0.2)])
+def test_other_budgets(ledger, unit, amount):
+    study = studies_small.study(budget={unit: amount}, seeds=[0])
+    run(study, ledger)
+    for arm in study.arms():
+        spent = ledger.spent("small", arm.label)
+        if unit == "seconds":
+            assert spent.seconds >= amount
+        else:
+            each = spent.gradient_evaluations / spent.trainings
+            assert amount - each < spent.gradient_evaluations <= amount
+    if unit == "gradient_evaluations":
+        assert ledger.spent("small", "drmad/0").trainings < ledger.spent("small", "random-global/0").trainings
+
+
+def test_hypergradient_work_is_charged(ledger):
+    run(studies_small.study(budget={"trainings": 1}, seeds=[0]), ledger)
+    # 30 steps; 2 segments: a graph and 4 products of 4/3 on all 100 rows (2 batches); 200 validation rows (4 batches)
+    assert ledger.spent("small", "drmad/0").gradient_evaluations == pytest.approx(30 + 2 * (1 + 4 * 4 / 3) * 2 + 4)
+    assert ledger.spent("small", "random-global/0").gradient_evaluations == 30
+
+
+def test_processes_and_serial_give_the_same_trials(tmp_path, ledger):
+    serial = run(studies_small.study(), ledger)
+    with Ledger.open(f"sqlite:///{tmp_path}/other.db") as other:
+        parallel = run(studies_small.study(resources={"workers": 2}), other)
+    assert parallel == serial
+
+
+def test_a_larger_budget_extends_and_gives_what_one_run_gives(tmp_path, ledger):
+    run(studies_small.study(budget={"trainings": 2}), ledger)
+    extended = run(studies_small.study(), ledger)
+    with Ledger.open(f"sqlite:///{tmp_path}/other.db") as other:
+        assert run(studies_small.study(), other) == extended
+
+
+def test_running_a_finished_study_again_changes_nothing(ledger):
+    first = run(studies_small.study(), ledger)
+    assert run(studies_small.study(), ledger) == first
+
+
+class Interrupting(Quiet):
+    """Ctrl-C after so many trials."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def closed(self, arm, trial):
+        self.after -= 1
+        if not self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_keeps_what_is_finished_and_the_rest_follows(tmp_path, ledger, workers):
+    study = studies_small.study(resources={"workers": workers})
+    with pytest.raises(KeyboardInterrupt):
+        run(study, ledger, Interrupting(7))
+    kept = studies_small.essence(ledger, "small")
+    assert len(kept) == 7
+    assert {trial[1] for trial in kept.values()} == {"complete"}
+    assert ledger.study("small").holder is None
+    whole = run(study, ledger)
+    with Ledger.open(f"sqlite:///{tmp_path}/other.db") as other:
+        assert run(studies_small.study(), other) == whole
+
+
+def test_a_diverging_training_is_a_failed_trial_and_the_search_goes_on(ledger):
+    wild = {"low": 1e-6, "high": 1e6, "default": 1e3}  # (1 − rate·l2)³⁰ leaves float32 behind
+    study = studies_small.study(
+        space={"l2": wild, "learning_rate": {"low": 1e-4, "high": 1.0, "default": 0.1}},
+        methods=[{"name": "drmad"}, {"name": "random"}, {"name": "tpe"}],
+        budget={"trainings": 12},
+        seeds=[0],
+    )
+    run(study, ledger)
+    for arm in study.arms():
+        trials = ledger.trials("small", arm.label)
+        assert len(trials) == 12
+        first = trials[0].outcome
+        assert first is not None
+        assert first.state == "failed"
+        assert "diverged: the validation loss is not finite after" in (first.failure or "")
+        assert any(t.outcome and t.outcome.usable for t in trials)
+        assert first.cost.gradient_evaluations <= 30
+
+
+def test_an_arm_without_a_usable_trial_fails_the_study_and_keeps_the_others(ledger):
+    space = {"l2": {"per": "layer", "low": 1e3, "high": 1e6}, "learning_rate": {"low": 0.1, "high": 1.0}}
+    study = studies_small.study(space=space, seeds=[0])
+    with pytest.raises(StudyFailed, match=r"no trial of drmad/0, .*hpo show small"):
+        run(study, ledger)
+    assert {arm.state for arm in ledger.arms("small")} == {"failed"}
+    assert len(studies_small.essence(ledger, "small")) == 15
+
+
+def test_a_worker_that_dies_twice_is_a_failed_trial(ledger, monkeypatch):
+    monkeypatch.setattr(worker, "evaluate", dies_on_trial_1)
+    study = studies_small.study(resources={"workers": 2}, methods=[{"name": "random"}], budget={"trainings": 3})
+    run(study, ledger)
+    for arm in study.arms():
+        outcomes = [t.outcome for t in ledger.trials("small", arm.label)]
+        assert [o and o.state for o in outcomes] == ["complete", "failed", "complete"]
+        assert outcomes[1] is not None
+        assert "died twice" in (outcomes[1].failure or "")
+
+
+real_evaluate = worker.evaluate
+
+
+def dies_on_trial_1(task):
+    if task.proposal.number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real_evaluate(task)
+
+
+def test_an_error_inside_a_training_is_recorded_with_its_reason(ledger, monkeypatch, tmp_path):
+    (tmp_path / "fragile.py").write_text(
+        "import torch\n\n\nclass Fragile(torch.nn.Linear):\n    def forward(self, x):\n"
+        "        if x.shape[0] == 50 and x.abs().sum() > 0 and torch.is_grad_enabled():\n"
+        "            raise RuntimeError('the lamp went out')\n        return super().forward(x.flatten(1))\n\n\n"
+        "def net(shape, outputs):\n    return Fragile(64, outputs)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    problem = {**studies_small.study().canonical()["problem"], "model": "fragile:net"}
+    with pytest.raises(StudyFailed):
+        run(studies_small.study(problem=problem, seeds=[0], budget={"trainings": 2}), ledger)
+    outcome = ledger.trials("small", "random-global/0")[0].outcome
+    assert outcome is not None
+    assert "RuntimeError: the lamp went out" in (outcome.failure or "")
+
+
+def test_best_weights_are_kept_for_every_arm(ledger):
+    run(studies_small.study(), ledger)
+    for arm in ledger.arms("small"):
+        trials = ledger.trials("small", arm.label)
+        best = min(trials, key=lambda t: t.outcome.validation_loss if t.outcome else np.inf)
+        kept = {t.number: ledger.weights("small", arm.label, t.number) for t in trials}
+        assert kept[best.number] is not None
+        assert sum(w is not None for w in kept.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"space": {"l3": {}}}, BadStudy, r"space\.l3: unknown hyperparameter"),
+        ({"methods": [{"name": "drmad", "knots": "two"}]}, BadStudy, r"methods\.drmad\.knots: .*integer"),
+        ({"methods": [{"name": "drmad", "knots": 1}]}, BadStudy, r"methods\.drmad: knots 1 must be 2 or more"),
+        ({"methods": [{"name": "drmad", "knot": 3}]}, BadStudy, r"methods\.drmad\.knot: .*did you mean 'knots'"),
+        ({"methods": [{"name": "drmad", "rate": -1}]}, BadStudy, r"methods\.drmad\.rate: -1"),
+        ({"methods": [{"name": "tpe", "startups": 1}]}, BadStudy, r"methods\.tpe\.startups: .*did you mean 'startup'"),
+        ({"training": {"solver": {"name": "sgd", "nesterov": True}, "steps": 9, "batch_size": 9}}, BadStudy,
+         r"training\.sgd\.nesterov: unknown option"),
+        ({"budget": {"gradient_evaluations": 5}}, BadStudy, r"budget\.gradient_evaluations 5 is less than one trial of drmad"),
+        ({"problem": {"data": "digits", "split": {"train": 5000, "validation": 10}}}, BadData, "1797"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_cannot_be_run_is_refused_before_anything_is_written(ledger, changes, error, message, workers):
+    with pytest.raises(error, match=message):
+        run(studies_small.study(**changes, resources={"workers": workers}), ledger)
+    assert ledger.studies() == []
+
+
+def test_a_changed_study_of_the_same_name_is_refused_and_kept(ledger):
+    before = run(studies_small.study(budget={"trainings": 1}), ledger)
+    changed = studies_small.study(training={"solver": "sgd", "steps": 31, "batch_size": 50})
+    with pytest.raises(BadStudy, match=r"training\.steps: was 30, is 31"):
+        run(changed, ledger)
+    assert studies_small.essence(ledger, "small") == before
+
+
+def test_a_strategy_that_never_proposes_is_found_out(ledger, monkeypatch):
+    from hpo.strategies.descent import Descent
+
+    monkeypatch.setattr(Descent, "ask", lambda self, number: None)
+    with pytest.raises(RuntimeError, match=r"drmad/0 propose nothing"):
+        run(studies_small.study(methods=[{"name": "drmad"}], seeds=[0]), ledger)
+
+
+def test_plans_say_what_a_trial_will_cost():
+    from hpo.execution.serial import Serial
+
+    study = studies_small.study(seeds=[0])
+    plans = loop.plans(study, Serial(study.resources), None)
+    drmad = plans["drmad/0"]
+    assert drmad.space.size == 64 + 8 + 2
+    assert drmad.evaluations == pytest.approx(30 + 2 * (1 + 4 * 4 / 3) * 2 + 4)
+    assert drmad.rows == (100, 200, 1497)
+    assert drmad.parameters == 64 * 8 + 8 + 8 * 10 + 10
