@@ -199,7 +199,9 @@ def _check_coarser(dimensions: Mapping[str, Dimension], wanted: Grain | None) ->
     grains = {d.per for d in dimensions.values()}
     finest = max(grains, key=GRAINS.index)
     if wanted is not None and "step" not in grains and GRAINS.index(wanted) > GRAINS.index(finest):
-        raise BadStudy(f"methods: per {wanted} is finer than the whole space, which is per {finest} at most: leave it out")
+        raise BadStudy(
+            f"methods: per {wanted} is finer than the whole space, which is per {finest} at most: leave it out"
+        )
 
 
 def _pieces(

@@ -29,11 +29,11 @@ Rows = int | float
 METHODS = sorted((set(STRATEGIES) - {"descent"}) | set(HYPERGRADIENTS))
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Part(BaseModel, frozen=True, extra="forbid"):
+    """A part of the study file: unknown keys are faults."""
 
 
-class Split(_Part):
+class Split(_Part, frozen=True):
     """Training and validation rows; the rest is test, unless the data set brings its own test part."""
 
     train: Rows = 0.6
@@ -47,7 +47,7 @@ class Split(_Part):
         return rows
 
 
-class Perceptron(_Part):
+class Perceptron(_Part, frozen=True):
     """`{mlp: [50, 50, 50], activation: relu}`."""
 
     mlp: tuple[int, ...]
@@ -61,7 +61,7 @@ class Perceptron(_Part):
         return widths
 
 
-class Problem(_Part):
+class Problem(_Part, frozen=True):
     """What is learnt: a data set, its split, a model."""
 
     data: str
@@ -108,7 +108,7 @@ class SolverChoice(BaseModel):
         return name
 
 
-class Training(_Part):
+class Training(_Part, frozen=True):
     """How one training goes. `solver` may be a list: one arm each."""
 
     solver: tuple[SolverChoice, ...] = (SolverChoice(name="sgd"),)
@@ -145,7 +145,7 @@ class Method(BaseModel):
         return self.label or (f"{self.name}-{self.per}" if self.per else self.name)
 
 
-class Budget(_Part):
+class Budget(_Part, frozen=True):
     """What each arm may spend in total; exactly one of the three."""
 
     trainings: int | None = Field(None, ge=1)
@@ -169,7 +169,7 @@ class Budget(_Part):
         return float(getattr(self, self.unit))
 
 
-class Resources(_Part):
+class Resources(_Part, frozen=True):
     """Where trainings run: worker processes, BLAS threads in each, and the share of a GPU each may use."""
 
     workers: int = Field(1, ge=1)
@@ -191,7 +191,7 @@ class Arm:
         return f"{self.title}/{self.seed}"
 
 
-class Study(_Part):
+class Study(_Part, frozen=True):
     """A whole study file."""
 
     name: str

@@ -1,6 +1,7 @@
 """A method's options are its constructor's keyword-only arguments."""
 
 import pytest
+
 from hpo import options
 from hpo.failures import BadStudy
 
@@ -16,7 +17,9 @@ def test_values_are_converted_to_the_annotated_types():
 
 
 def test_unknown_names_and_wrong_types_are_named():
-    with pytest.raises(BadStudy, match=r"methods\.m\.rte: unknown option 'rte': use one of kind, rate; did you mean 'rate'"):
+    with pytest.raises(
+        BadStudy, match=r"methods\.m\.rte: unknown option 'rte': use one of kind, rate; did you mean 'rate'"
+    ):
         options.checked(Method, {"rte": 1}, "methods.m")
     with pytest.raises(BadStudy, match=r"methods\.m\.space: unknown option"):
         options.checked(Method, {"space": 1}, "methods.m")

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hpo.evaluation import gather, place
 from hpo.failures import BadStudy
 from hpo.problems.network import perceptron
 from hpo.space import Dimension, Space, Weight, resolve
-from hypothesis import given
-from hypothesis import strategies as st
 from solvers.sgd import SGD
 
 MNIST = perceptron((784,), (50, 50, 50), 10, "relu", 0)[0].layout
@@ -124,7 +125,10 @@ def test_a_method_may_take_a_coarser_grain():
     ("dimensions", "message"),
     [
         ({"l3": {}}, r"space\.l3: unknown hyperparameter of this solver 'l3'.*did you mean 'l2'"),
-        ({"momentum": {"per": "neuron"}}, r"space\.momentum\.per: momentum cannot be given per neuron: use one of global"),
+        (
+            {"momentum": {"per": "neuron"}},
+            r"space\.momentum\.per: momentum cannot be given per neuron: use one of global",
+        ),
         ({"l2": {"per": "step"}}, r"space\.l2\.per: l2 cannot be given per step"),
         ({"l2": {"high": 1e-7}}, r"space\.l2: low 1e-06 must be below high 1e-07"),
         ({"l2": {"low": 0.0}}, r"space\.l2: low 0 must be above 0 on a log scale"),

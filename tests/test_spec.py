@@ -1,6 +1,7 @@
 """The study file: what it may say, and how every fault is named."""
 
 import pytest
+
 from hpo import spec
 from hpo.failures import BadStudy
 
@@ -66,11 +67,23 @@ FAULTS = {
     "not finite": ("high: 1.0", "high: .inf", "space.l2: high inf is not a finite number"),
     "unknown data": ("data: digits", "data: digit", "problem.data: unknown data set 'digit': .* did you mean 'digits'"),
     "unknown method": ("- drmad", "- dramd", "methods.0.name: unknown method 'dramd': .* did you mean 'drmad'"),
-    "unknown solver": ("solver: sgd", "solver: sdg", "training.solver.0.name: unknown solver 'sdg': .* did you mean 'sgd'"),
+    "unknown solver": (
+        "solver: sgd",
+        "solver: sdg",
+        "training.solver.0.name: unknown solver 'sdg': .* did you mean 'sgd'",
+    ),
     "unknown grain": ("per: neuron", "per: unit", "space.l2.per: .*'global'.*not 'unit'"),
     "unknown activation": ("tanh", "tanj", "problem.model.activation: .*'tanh'.*not 'tanj'"),
-    "unknown execution": ("seeds: 2", "execution: seriel", "execution: unknown execution 'seriel': .*did you mean 'serial'"),
-    "two budgets": ("{trainings: 3}", "{trainings: 3, seconds: 2}", "budget: give exactly one .* trainings and seconds"),
+    "unknown execution": (
+        "seeds: 2",
+        "execution: seriel",
+        "execution: unknown execution 'seriel': .*did you mean 'serial'",
+    ),
+    "two budgets": (
+        "{trainings: 3}",
+        "{trainings: 3, seconds: 2}",
+        "budget: give exactly one .* trainings and seconds",
+    ),
     "no budget": ("{trainings: 3}", "{}", "budget: give exactly one .* given: nothing"),
     "rows": ("train: 300", "train: -3", "problem.split.train: -3 is neither a number of rows"),
     "fraction": ("validation: 0.5", "validation: 1.5", "problem.split.validation: 1.5 is neither"),

@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 import studies_small
+
 from hpo import study as loop
 from hpo.execution import worker
 from hpo.failures import BadData, BadStudy, StudyFailed
@@ -194,7 +195,7 @@ def test_best_weights_are_kept_for_every_arm(ledger):
         ({"methods": [{"name": "tpe", "startups": 1}]}, BadStudy, r"methods\.tpe\.startups: .*did you mean 'startup'"),
         ({"training": {"solver": {"name": "sgd", "nesterov": True}, "steps": 9, "batch_size": 9}}, BadStudy,
          r"training\.sgd\.nesterov: unknown option"),
-        ({"budget": {"gradient_evaluations": 5}}, BadStudy, r"budget\.gradient_evaluations 5 is less than one trial of drmad"),
+        ({"budget": {"gradient_evaluations": 5}}, BadStudy, r"gradient_evaluations 5 is less than one trial of drmad"),
         ({"problem": {"data": "digits", "split": {"train": 5000, "validation": 10}}}, BadData, "1797"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+
 from hpo.hypergradients.training import Training
 from solvers.solver import Batch
 

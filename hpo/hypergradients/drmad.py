@@ -3,7 +3,7 @@
 The paper keeps only w_0 and w_T and pulls the adjoint back along the straight line between them; there the loss has
 negative and too large curvature for hundreds of steps, and the pass explodes or, cut short, sees only the last steps.
 Here P + 1 states ("knots") are kept, still independent of T. Between two knots curvature and mixed derivative are
-taken as constant at the mean of its steps' positions, so that the adjoint recursion of a heavy ball  
+taken as constant at the mean of its steps' positions, so that the adjoint recursion of a heavy ball
 v ← μv + ∇L,  w ← w − Dv,
 
     b ← b − D a ;   λ̄ ← λ̄ + (∂∇L/∂λ)ᵀ b ;   a ← a + H b ;   b ← μ b            (s = T/P times)

@@ -30,7 +30,7 @@ def check(stored: Study, given: Study) -> None:
 
 def check_finite(study: Study) -> None:
     """Raises BadStudy naming a key whose number cannot be written as JSON (infinite, or not a number)."""
-    for key, value in _numbers(study.canonical()):
+    for key, value in _numbers(study.model_dump()):
         if not math.isfinite(value):
             raise BadStudy(f"study {study.name!r}: {key} is {value}: give a finite number")
 
@@ -38,7 +38,9 @@ def check_finite(study: Study) -> None:
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
     if isinstance(value, float):
         yield key, value
-    entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    entries = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    )
     for name, entry in entries:
         yield from _numbers(entry, f"{key}.{name}" if key else str(name))
 

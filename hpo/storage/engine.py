@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text, update
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from hpo.failures import BadStorage
@@ -109,10 +109,26 @@ class Database:
             session.add(VersionRow(version_num=VERSION))
 
     def _log_ahead(self) -> None:
-        """Not before the database is known to be ours, and outside a transaction, as SQLite wants it."""
-        if not self._postgresql:
-            with self._explained(), self._engine.execution_options(begin=None).connect() as connection:
+        """Not before the database is known to be ours, and outside a transaction, as SQLite wants it.
+
+        SQLite does not wait for other processes here, so this waits until it can have the file to itself, and tries
+        again.
+        """
+        if self._postgresql:
+            return
+        while not self._logs_ahead():
+            with self._transaction(begin="BEGIN EXCLUSIVE", isolation_level="") as session:
+                session.connection()
+
+    def _logs_ahead(self) -> bool:
+        with self._explained(), self._engine.execution_options(begin=None).connect() as connection:
+            try:
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            except OperationalError as error:
+                if "is locked" not in str(error.orig):
+                    raise
+                return False
+            return True
 
 
 def _engine(url: URL) -> Engine:

@@ -2,15 +2,17 @@
 
     python tests/benchmarks/inner_loop.py
 
-Prints the ratio of times (ours / theirs), run by run in turn, and its median; the promise is 1.2 at most. Then the charges of the
-hypergradients beside what they took.
+Prints the ratio of times (ours / theirs), run by run in turn, and its median; the promise is 1.2 at most. Then the
+charges of the hypergradients beside what they took.
 """
 
 import statistics
 import time
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+
 from hpo.hypergradients.training import Training, method, train
 from hpo.problems.network import perceptron
 from solvers.sgd import SGD
@@ -51,7 +53,7 @@ def main():
 
     def theirs():
         sizes = [784, 50, 50, 50, 10]
-        layers = [torch.nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+        layers = [torch.nn.Linear(a, b) for a, b in pairwise(sizes)]
         model = torch.nn.Sequential(*[m for layer in layers for m in (layer, torch.nn.ReLU())][:-1])
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
         for t in range(STEPS):
@@ -70,7 +72,12 @@ def main():
 
     base = statistics.median(seconds(ours) for _ in range(3))
     print("\nreverse pass         time / training   charged / training")
-    for name, options in [("exact", {}), ("drmad", {}), ("drmad", {"krylov": 16, "rows": 1000}), ("drmad", {"curvature": "hessian"})]:
+    for name, options in [
+        ("exact", {}),
+        ("drmad", {}),
+        ("drmad", {"krylov": 16, "rows": 1000}),
+        ("drmad", {"curvature": "hessian"}),
+    ]:
         derivative = method(name, **options)
         _, states = train(training, weights, hyper, derivative.keeps(STEPS))
         took = statistics.median(seconds(lambda: derivative.pull_back(training, hyper, states)) for _ in range(3))

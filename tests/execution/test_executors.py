@@ -6,16 +6,18 @@ import subprocess
 import sys
 import time
 from concurrent.futures import BrokenExecutor, wait
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hpo.execution.executor import choose
 from hpo.execution.processes import Processes, pin, visible_cards
 from hpo.failures import BadStudy
 from hpo.registry import EXECUTORS, resolve
 from hpo.spec import Resources
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def resources(**given):
@@ -136,8 +138,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 
 def alive(pid):
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
 

@@ -6,6 +6,8 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
+from torch.autograd.functional import hessian, jacobian
+
 from hpo.hypergradients.curvature import curvature
 from hpo.hypergradients.drmad import DrMAD
 from hpo.hypergradients.krylov import subspace, sweep
@@ -14,7 +16,6 @@ from solvers.adam import Adam
 from solvers.sgd import SGD
 from solvers.solver import Batch
 from solvers.vectors import flatten, unflatten
-from torch.autograd.functional import hessian, jacobian
 
 HYPER = {"momentum": tiny.tensor(0.5), **tiny.per_neuron_rate(), **tiny.per_neuron_l2()}
 SCHEDULE = {"learning_rate[t]": torch.linspace(0.3, 0.1, 24, dtype=torch.float64), "l2": tiny.tensor(0.02)}
@@ -34,7 +35,9 @@ def test_a_knot_at_every_step_with_the_hessian_is_the_exact_pass(hyper):
     found = hypergradient("drmad", training, tiny.weights(), hyper, **options).gradient
     for name in hyper:
         if name != "momentum":
-            torch.testing.assert_close(found[name], exact[name], rtol=1e-8, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                found[name], exact[name], rtol=1e-8, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 def quadratic(steps, rate=0.05, seed=0):
@@ -52,9 +55,7 @@ def quadratic(steps, rate=0.05, seed=0):
     def loss(w, hyper, batch):
         return F.mse_loss(forward(w, batch.inputs), batch.targets)
 
-    training = Training(
-        SGD(loss), forward, F.mse_loss, lambda t: Batch(t, inputs, targets), steps, train, validation
-    )
+    training = Training(SGD(loss), forward, F.mse_loss, lambda t: Batch(t, inputs, targets), steps, train, validation)
     weights = {"w": torch.full((1, 4), 2.0, dtype=torch.float64)}
     hyper = {"learning_rate": tiny.tensor(rate), "l2.w": torch.full((1, 4), 0.1, dtype=torch.float64)}
     return training, weights, hyper
@@ -73,7 +74,7 @@ def test_converges_to_the_exact_pass_on_a_quadratic_as_knots_are_added(kind):
 
 
 def test_a_penalty_linear_in_the_weights_would_be_exact_with_one_segment():
-    """The adjoint itself carries no error on a quadratic: b's sum over T steps is the exact pass's, whatever the path."""
+    """On a quadratic the adjoint carries no error: b's sum over the steps is the exact pass's, whatever the path."""
     training, weights, hyper = quadratic(40)
     one = hypergradient("drmad", training, weights, hyper, knots=2, krylov=8).gradient["l2.w"]
     many = hypergradient("drmad", training, weights, hyper, knots=41, krylov=8).gradient["l2.w"]
@@ -116,7 +117,9 @@ def test_what_is_kept_and_charged_does_not_grow_with_the_steps():
     short, long = (tiny.training(SGD(tiny.loss), steps) for steps in (100, 10_000))
     method = DrMAD(knots=5, krylov=8, rows=40)
     assert len(method.keeps(100)) == len(method.keeps(10_000)) == 5
-    assert method.evaluations(short) == method.evaluations(long) == pytest.approx(4 * (1 + 8 * 4 / 3) * 40 / 20 + 40 / 20)
+    assert (
+        method.evaluations(short) == method.evaluations(long) == pytest.approx(4 * (1 + 8 * 4 / 3) * 40 / 20 + 40 / 20)
+    )
     assert DrMAD(knots=5, krylov=8, rows=40, curvature="hessian").evaluations(long) == 4 * (1 + 8 * 2) * 40 / 20 + 2
     assert list(method.keeps(2)) == [0, 1, 2]
 

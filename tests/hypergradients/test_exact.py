@@ -3,6 +3,7 @@
 import pytest
 import tiny
 import torch
+
 from hpo.hypergradients.training import hypergradient, train
 from solvers.adam import Adam
 from solvers.sgd import SGD
@@ -35,7 +36,10 @@ GRAINS = {
     "l2 weight": {**ROOMY, **per_weight_l2()},
     "learning_rate layer": {**ROOMY, **per_layer("learning_rate", [0.1, 0.2, 0.3])},
     "learning_rate neuron": {**ROOMY, **tiny.per_neuron_rate()},
-    "learning_rate step": {"learning_rate[t]": torch.linspace(0.3, 0.1, T, dtype=torch.float64), "l2": tiny.tensor(0.02)},
+    "learning_rate step": {
+        "learning_rate[t]": torch.linspace(0.3, 0.1, T, dtype=torch.float64),
+        "l2": tiny.tensor(0.02),
+    },
 }
 
 
@@ -85,7 +89,8 @@ def test_equals_one_unrolled_graph():
 def test_per_neuron_is_the_sum_of_per_weight():
     training, neuron = tiny.training(SGD(tiny.loss), T), GRAINS["l2 neuron"]
     weight = {
-        n: x.expand(tiny.weights()[n.removeprefix("l2.")].shape) if n.startswith("l2.") else x for n, x in neuron.items()
+        n: x.expand(tiny.weights()[n.removeprefix("l2.")].shape) if n.startswith("l2.") else x
+        for n, x in neuron.items()
     }
     fine = hypergradient("exact", training, tiny.weights(), weight).gradient
     coarse = hypergradient("exact", training, tiny.weights(), neuron).gradient
@@ -110,7 +115,10 @@ def test_renaming_hidden_units_renames_their_hypergradient(method):
     training, order = tiny.training(SGD(tiny.loss), T), torch.tensor([3, 1, 4, 0, 2])
     weights, hyper = tiny.weights(), GRAINS["l2 neuron"]
     turned = dict(weights)
-    turned["layers.0.weight"], turned["layers.0.bias"] = weights["layers.0.weight"][order], weights["layers.0.bias"][order]
+    turned["layers.0.weight"], turned["layers.0.bias"] = (
+        weights["layers.0.weight"][order],
+        weights["layers.0.bias"][order],
+    )
     turned["layers.1.weight"] = weights["layers.1.weight"][:, order]
     turned_hyper = {**hyper, "l2.layers.1.weight": hyper["l2.layers.1.weight"][:, order]}
     one = hypergradient(method, training, weights, hyper).gradient

@@ -3,6 +3,7 @@
 import pytest
 import tiny
 import torch
+
 from hpo.registry import resolve
 from solvers import SOLVERS
 from solvers.ranges import GRAINS

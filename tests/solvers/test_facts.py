@@ -3,6 +3,7 @@
 import pytest
 import tiny
 import torch
+
 from solvers.adam import Adam
 from solvers.sgd import SGD
 from solvers.solver import gradient, run, setting

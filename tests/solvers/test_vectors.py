@@ -1,8 +1,9 @@
 from typing import NamedTuple
 
 import torch
-from solvers import vectors
 from torch import Tensor
+
+from solvers import vectors
 
 
 class Pair(NamedTuple):

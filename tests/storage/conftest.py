@@ -1,4 +1,4 @@
-"""A database in a file of its own; the same on PostgreSQL, in a schema of its own, where HPO_TEST_POSTGRES names one."""
+"""A database in a file of its own; where HPO_TEST_POSTGRES names a server, in a schema of its own there as well."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path / 'hpo.db'}"
         return
     if "HPO_TEST_POSTGRES" not in os.environ:
-        pytest.skip("HPO_TEST_POSTGRES is not set: give the URL of a PostgreSQL database, such as postgresql://u@host/db")
+        pytest.skip(
+            "HPO_TEST_POSTGRES is not set: give the URL of a PostgreSQL database, such as postgresql://u@host/db"
+        )
     given = make_url(os.environ["HPO_TEST_POSTGRES"])
     schema = f"hpo_test_{uuid.uuid4().hex}"
     engine = create_engine(given)

@@ -59,10 +59,14 @@ def test_the_timeout_of_the_url_is_kept(tmp_path: Path) -> None:
 
 
 def _start_together(urls: list[str], study: Study, barrier: Barrier) -> None:
-    for url in urls:
-        barrier.wait()
-        with Ledger.open(url) as ledger:
-            ledger.begin(study, {})
+    try:
+        for url in urls:
+            barrier.wait()
+            with Ledger.open(url) as ledger:
+                ledger.begin(study, {})
+    except BaseException:
+        barrier.abort()
+        raise
 
 
 def test_four_processes_start_on_an_empty_database_at_once(url: str, tmp_path: Path, study: Study) -> None:
@@ -186,7 +190,10 @@ def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path: Pat
         ("sqlite://", "a database in memory would be forgotten"),
         ("sqlite:///:memory:", "a database in memory would be forgotten"),
         ("sqlite:///file:x?mode=memory&uri=true", "a database in memory would be forgotten"),
-        ("sqlite:///{tmp}/hpo.db?timeout=soon", "a part of it is not understood (could not convert string to float: 'soon')"),
+        (
+            "sqlite:///{tmp}/hpo.db?timeout=soon",
+            "a part of it is not understood (could not convert string to float: 'soon')",
+        ),
         ("hpo.db", "'hpo.db' is not the URL of a database: give sqlite:///hpo.db"),
         ("", "'' is not the URL of a database"),
         ("mysql://host/db", "unknown kind of database 'mysql': use one of postgresql, sqlite"),

@@ -12,11 +12,12 @@ import optuna
 import pytest
 from landscapes import MIXED, Bowl, best, diverged, group, run
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers._tpe.sampler import default_gamma, default_weights
 from scipy.stats import qmc
 
 from hpo.failures import BadStudy
 from hpo.space import Space
-from hpo.strategies.optuna import CMAES, GP, QMC, TPE, Random
+from hpo.strategies.optuna import CMAES, GP, QMC, TPE, Random, _fading, _good
 from hpo.strategies.strategy import trial_seed
 from hpo.trial import Proposal
 
@@ -69,6 +70,12 @@ def test_a_plain_optuna_study_proposes_the_same(name: str, kind, trials: int) ->
         assert [*own["l2"], *own["learning_rate"]] == [plain[k] for k in NAMES]
 
 
+def test_tpe_weighs_trials_as_optuna_does() -> None:
+    for finished in range(300):
+        assert _good(finished) == default_gamma(finished)
+        np.testing.assert_array_equal(_fading(finished), default_weights(finished))
+
+
 def test_qmc_walks_along_one_scrambled_sequence() -> None:
     low, high = SMALL.bounds()
     for kind, sequence in (("sobol", qmc.Sobol), ("halton", qmc.Halton)):
@@ -82,7 +89,7 @@ def test_qmc_walks_along_one_scrambled_sequence() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "options", "trials", "seeds"),
-    [(TPE, {}, 40, 7), (GP, {}, 20, 3), (CMAES, {}, 60, 7), (CMAES, {"separable": True}, 60, 7)],
+    [(TPE, {}, 40, 5), (GP, {}, 16, 3), (CMAES, {}, 60, 5), (CMAES, {"separable": True}, 60, 5)],
 )
 def test_it_beats_chance(kind, options, trials: int, seeds: int) -> None:
     bowl = Bowl(MIXED, centre=0.3)

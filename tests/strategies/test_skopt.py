@@ -73,6 +73,16 @@ def test_a_failed_trial_is_told_as_the_worst(kind) -> None:
     assert same(failed.ask(6), worst.ask(6))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_running_trial_is_told_as_the_mean(kind) -> None:
+    running, finished = kind(MIXED, 0, startup=4), kind(MIXED, 0, startup=4)
+    losses = [t.outcome.validation_loss for t in run(running, Bowl(MIXED), 5) if t.outcome is not None]
+    run(finished, Bowl(MIXED), 5)
+    mean = float(np.mean(losses))
+    finished.tell(Trial(running.ask(5), Outcome("complete", mean, mean)))
+    assert same(running.ask(6), finished.ask(6))
+
+
 def test_failures_before_the_first_loss_are_left_out() -> None:
     failing, nothing = GP(MIXED, 0, startup=2), GP(MIXED, 0, startup=2)
     run(failing, diverged, 3)

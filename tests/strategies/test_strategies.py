@@ -74,7 +74,7 @@ def test_replay_is_live_at_every_prefix(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
 def test_a_replayed_strategy_goes_on_as_the_live_one(name: str) -> None:
-    live = run(make(name), eventful, 9)
+    live = run(make(name), eventful, 7)
     resumed = make(name)
     for trial in live[:3]:
         resumed.tell(trial)
@@ -166,7 +166,7 @@ def spaces(drawn: draw.DrawFn) -> Space:
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
-@settings(max_examples=6, deadline=None, database=None)
+@settings(max_examples=5, deadline=None, database=None)
 @given(space=spaces(), centre=draw.floats(-1, 2))
 def test_bounds_are_kept(name: str, space: Space, centre: float) -> None:
     for trial in run(make(name, space), Bowl(space, centre), 5):

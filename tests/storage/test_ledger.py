@@ -1,0 +1,322 @@
+"""What the ledger's verbs do, on SQLite and, where there is one, on PostgreSQL."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from hpo.failures import BadInput, BadStorage, BadStudy
+from hpo.space import Group, Piece, Space
+from hpo.spec import Budget, Study
+from hpo.storage import arrays
+from hpo.storage.ledger import Ledger
+from hpo.storage.tables import StudyRow, TrialRow
+from hpo.trial import Cost, Outcome, Proposal
+
+ARM = "drmad/0"
+
+
+def changed(study: Study, **parts: Any) -> Study:
+    return Study.model_validate(study.canonical() | parts)
+
+
+def proposal(number: int, *values: float) -> Proposal:
+    return Proposal(number, {"l2": np.array(values or (0.1,)), "learning_rate": np.array([0.05])}, "drmad")
+
+
+def outcome(loss: float, **parts: Any) -> Outcome:
+    return Outcome("complete", loss, loss + 0.1, cost=Cost(1, 600.0, 2.0), **parts)
+
+
+def record(ledger: Ledger, number: int, loss: float, arm: str = ARM, **parts: Any) -> None:
+    ledger.open_trial("digits", arm, proposal(number), ask_seconds=0.5)
+    ledger.close_trial("digits", arm, number, outcome(loss, **parts))
+
+
+@pytest.fixture
+def begun(ledger: Ledger, study: Study) -> Ledger:
+    ledger.begin(study, {"python": "3.11"})
+    return ledger
+
+
+def test_a_study_comes_back_as_it_was(begun: Ledger, study: Study) -> None:
+    found = begun.study("digits")
+    assert found.spec == study
+    assert found.spec.digest() == study.digest()
+    assert list(found.spec.space) == list(study.space)
+    assert found.versions == {"python": "3.11"}
+    assert found.created.tzinfo is not None
+    assert [(a.label, a.title, a.method, a.solver, a.per, a.seed, a.state) for a in begun.arms("digits")] == [
+        ("drmad/0", "drmad", "drmad", "sgd", None, 0, "open"),
+        ("tpe-global/0", "tpe-global", "tpe", "sgd", "global", 0, "open"),
+        ("drmad/1", "drmad", "drmad", "sgd", None, 1, "open"),
+        ("tpe-global/1", "tpe-global", "tpe", "sgd", "global", 1, "open"),
+    ]
+
+
+def test_an_arm_is_described_without_its_pieces(begun: Ledger) -> None:
+    group = Group("l2", "neuron", 1e-6, 1.0, 1e-3, True, 114, (Piece("l2.layers.0.weight", 0, 114, (1, 114)),))
+    begun.describe("digits", ARM, Space((group,)), {"rate": 0.3, "betas": [0.8, 0.99]})
+    arm = begun.arms("digits")[0]
+    assert arm.settings == {"rate": 0.3, "betas": [0.8, 0.99]}
+    assert arm.space == [
+        {"name": "l2", "per": "neuron", "low": 1e-6, "high": 1.0, "default": 1e-3, "log": True, "size": 114}
+    ]
+
+
+def test_an_unknown_study_or_arm_is_named_with_the_nearest(begun: Ledger) -> None:
+    with pytest.raises(BadInput, match=r"unknown study 'digit': use one of digits; did you mean 'digits'\?"):
+        begun.study("digit")
+    with pytest.raises(BadInput, match="unknown study 'digit'"):
+        begun.trials("digit", ARM)
+    with pytest.raises(BadInput, match=r"study 'digits': unknown arm 'drmad/9': .* did you mean 'drmad/"):
+        begun.spent("digits", "drmad/9")
+
+
+def test_beginning_again_changes_nothing(begun: Ledger, study: Study) -> None:
+    record(begun, 0, 1.0)
+    begun.finish("digits", ARM, "complete")
+    before = begun.arms("digits"), begun.figures("digits")
+    begun.begin(study, {"python": "3.13"})
+    assert (begun.arms("digits"), begun.figures("digits")) == before
+    assert begun.study("digits").versions == {"python": "3.13"}
+
+
+def test_another_budget_opens_finished_arms_and_other_resources_do_not(begun: Ledger, study: Study) -> None:
+    begun.finish("digits", ARM, "complete")
+    begun.begin(changed(study, resources={"workers": 2}, execution="serial"), {})
+    assert begun.arms("digits")[0].state == "complete"
+    begun.begin(changed(study, budget={"trainings": 60}), {})
+    assert begun.arms("digits")[0].state == "open"
+    assert begun.study("digits").spec.budget.trainings == 60
+    begun.begin(changed(study, budget={"seconds": 1.0}), {})
+    assert begun.study("digits").spec.budget.seconds == 1.0
+
+
+def test_seeds_may_be_added_and_not_taken_away(begun: Ledger, study: Study) -> None:
+    record(begun, 0, 1.0)
+    begun.begin(changed(study, seeds=[5, 0, 1]), {})
+    assert [a.label for a in begun.arms("digits")] == [a.label for a in changed(study, seeds=[5, 0, 1]).arms()]
+    assert len(begun.trials("digits", ARM)) == 1
+    with pytest.raises(BadStudy, match=r"seeds: was \[5, 0, 1\], is \[5, 1\] \(seeds may only be added\)"):
+        begun.begin(changed(study, seeds=[5, 1]), {})
+    assert len(begun.arms("digits")) == 6
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (
+            {"space": {"l2": {"per": "neuron", "low": 1e-5, "high": 1.0}, "learning_rate": {}}},
+            "space.l2.low: was 1e-06, is 1e-05",
+        ),
+        (
+            {"space": {"l2": {"per": "neuron", "low": 1e-6, "high": 1.0}}},
+            "space.learning_rate: was {per: global}, is (absent)",
+        ),
+        (
+            {"space": {"learning_rate": {}, "l2": {"per": "neuron", "low": 1e-6, "high": 1.0}}},
+            "space: the order was l2, learning_rate, is learning_rate, l2",
+        ),
+        (
+            {"problem": {"data": "wine", "split": {"train": 300, "validation": 600}, "model": {"mlp": [50, 50]}}},
+            "problem.data: was digits, is wine; problem.model.mlp: was [50], is [50, 50]",
+        ),
+        (
+            {"training": {"solver": {"name": "adam"}, "steps": 600, "batch_size": 100}},
+            "training.solver.sgd: was {name: sgd}, is (absent); training.solver.adam: was (absent), is {name: adam}",
+        ),
+        (
+            {"methods": ["drmad", {"name": "tpe", "per": "global", "startup": 6}]},
+            "methods.tpe-global.startup: was 5, is 6",
+        ),
+        (
+            {"methods": ["drmad"]},
+            "methods.tpe-global: was {name: tpe, per: global, startup: 5}, is (absent)",
+        ),
+    ],
+)
+def test_another_search_needs_another_name(begun: Ledger, study: Study, parts: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadStudy) as caught:
+        begun.begin(changed(study, **parts), {})
+    assert str(caught.value) == f"study 'digits' exists and differs: {said}; give this study another name"
+    assert begun.study("digits").spec == study
+
+
+def test_solvers_of_one_name_are_compared_as_a_whole(ledger: Ledger, study: Study) -> None:
+    twice = changed(study, training={"solver": ["sgd"], "steps": 600, "batch_size": 100}, methods=["drmad"], seeds=1)
+    ledger.begin(twice, {})
+    other = changed(twice, training={"solver": ["sgd", "sgd"], "steps": 600, "batch_size": 100})
+    with pytest.raises(BadStudy, match=r"training.solver: was \[\{'name': 'sgd'\}\], is \["):
+        ledger.begin(other, {})
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan])
+def test_a_number_that_json_cannot_hold_is_named(ledger: Ledger, study: Study, number: float) -> None:
+    odd = changed(study, methods=["drmad", {"name": "tpe", "weights": [1.0, number]}])
+    with pytest.raises(BadStudy, match=rf"methods.1.weights.1 is {number}: give a finite number"):
+        ledger.begin(odd, {})
+    with pytest.raises(BadStudy, match=rf"budget.seconds is {number}"):
+        ledger.begin(changed(study).model_copy(update={"budget": Budget.model_construct(seconds=number)}), {})
+    assert ledger.studies() == []
+
+
+def test_a_study_stored_by_another_hpo_is_named_and_still_listed(begun: Ledger) -> None:
+    with begun._database.write() as session:
+        row = session.query(StudyRow).one()
+        row.spec = {**row.spec, "novelty": 1}
+    with pytest.raises(
+        BadStorage, match="study 'digits' was stored by an hpo whose study files this one does not read"
+    ):
+        begun.study("digits")
+    assert [s.name for s in begun.studies()] == ["digits"]
+
+
+def test_a_trial_is_open_then_closed_once(begun: Ledger) -> None:
+    begun.open_trial("digits", ARM, proposal(0), ask_seconds=0.5)
+    [running] = begun.trials("digits", ARM)
+    assert running.state == "running"
+    begun.close_trial("digits", ARM, 0, outcome(1.0))
+    [closed] = begun.trials("digits", ARM)
+    assert closed.state == "complete"
+    with pytest.raises(BadStorage, match="trial 0 of digits drmad/0 is not open"):
+        begun.close_trial("digits", ARM, 0, outcome(2.0))
+    with pytest.raises(BadStorage, match="trial 7 of digits drmad/0 is not open"):
+        begun.close_trial("digits", ARM, 7, outcome(2.0))
+    with pytest.raises(BadStorage, match="trial 0 of digits drmad/0 exists"):
+        begun.open_trial("digits", ARM, proposal(0), ask_seconds=0.5)
+    [same] = begun.trials("digits", ARM)
+    assert same.outcome is not None
+    assert same.outcome.validation_loss == 1.0
+
+
+def test_a_trial_whose_arrays_cannot_be_stored_is_not_stored_at_all(begun: Ledger) -> None:
+    objects: Any = np.array(["a"], dtype=object)
+    with pytest.raises(TypeError, match=r"array 'values/l2' holds Python objects \(object\); only numbers"):
+        begun.open_trial("digits", ARM, Proposal(0, {"l2": objects[:0]}), ask_seconds=0.0)
+    assert begun.trials("digits", ARM) == []
+
+
+def test_released_trials_are_gone_with_their_arrays(begun: Ledger) -> None:
+    record(begun, 0, 1.0)
+    begun.open_trial("digits", ARM, proposal(1), ask_seconds=0.5)
+    begun.open_trial("digits", "tpe-global/0", proposal(0), ask_seconds=0.5)
+    assert begun.release("digits", "drmad/1") == 0
+    assert begun.release("digits", ARM) == 1
+    assert begun.release("digits") == 1
+    assert [t.number for t in begun.trials("digits", ARM)] == [0]
+    assert begun.trials("digits", "tpe-global/0") == []
+    with begun._database.read() as session:
+        assert session.connection().exec_driver_sql("SELECT count(DISTINCT trial_id) FROM hpo_array").scalar() == 1
+    begun.open_trial("digits", ARM, proposal(1), ask_seconds=0.5)
+
+
+def test_numbers_of_rows_are_never_given_twice(begun: Ledger) -> None:
+    ids = []
+    for _ in range(2):
+        begun.open_trial("digits", ARM, proposal(0), ask_seconds=0.5)
+        with begun._database.read() as session:
+            ids.append(session.query(TrialRow.id).scalar())
+        begun.release("digits")
+    assert ids[1] > ids[0]
+
+
+def test_a_trial_without_its_arm_is_refused_by_the_database(begun: Ledger) -> None:
+    with pytest.raises(IntegrityError), begun._database.write() as session:
+        session.add(TrialRow(arm_id=999, number=0, state="running", summary={}, ask_seconds=0.0))
+
+
+def test_what_an_arm_spent_counts_closed_trials_and_the_time_to_ask(begun: Ledger) -> None:
+    assert begun.spent("digits", ARM) == Cost(0, 0.0, 0.0)
+    record(begun, 0, 1.0)
+    record(begun, 1, math.nan)
+    record(begun, 0, 1.0, arm="drmad/1")
+    begun.open_trial("digits", ARM, proposal(2), ask_seconds=100.0)
+    assert begun.spent("digits", ARM) == Cost(2, 1200.0, 5.0)
+
+
+def test_an_arm_keeps_the_weights_of_its_best_trial_alone(begun: Ledger) -> None:
+    def weights(value: float) -> dict[str, Any]:
+        return {"layers.0.weight": np.full((2, 3), value, dtype=np.float32), "scale": np.array(value)}
+
+    record(begun, 0, 2.0, weights=weights(0.0))
+    record(begun, 1, 1.0, weights=weights(1.0))
+    record(begun, 2, 1.5)
+    record(begun, 3, 1.5, weights=weights(3.0))  # was under way when trial 1 ended
+    record(begun, 4, 1.0, weights=weights(4.0))  # equal: the first one stays
+    record(begun, 5, math.nan, weights=weights(5.0))
+    record(begun, 0, 3.0, arm="drmad/1", weights=weights(6.0))
+    kept = begun.weights("digits", ARM, 1)
+    assert kept is not None
+    assert list(kept) == ["layers.0.weight", "scale"]
+    assert {name: (w.dtype, w.shape, w.flat[0]) for name, w in kept.items()} == {
+        "layers.0.weight": (np.float32, (2, 3), 1.0),
+        "scale": (np.float64, (), 1.0),
+    }
+    assert [begun.weights("digits", ARM, n) for n in (0, 2, 3, 4, 5, 99)] == [None] * 6
+    assert begun.weights("digits", "drmad/1", 0) is not None
+
+
+def test_summaries_count_and_choose(begun: Ledger, study: Study) -> None:
+    begun.begin(changed(study, name="wine"), {})
+    record(begun, 0, math.nan)
+    record(begun, 1, math.inf)
+    record(begun, 2, -math.inf)
+    begun.open_trial("digits", ARM, proposal(3), ask_seconds=0.0)
+    [digits, wine] = begun.studies()
+    assert (digits.name, digits.trials, digits.best_validation_loss) == ("digits", 3, None)
+    assert (wine.name, wine.trials, wine.best_validation_loss) == ("wine", 0, None)
+    begun.close_trial("digits", ARM, 3, Outcome("failed", 0.1, 0.1))
+    record(begun, 4, 0.5)
+    record(begun, 0, 0.4, arm="tpe-global/1")
+    begun.finish("digits", ARM, "complete")
+    begun.finish("digits", "drmad/1", "failed")
+    [digits, _] = begun.studies()
+    assert (digits.trials, digits.best_validation_loss) == (6, 0.4)
+    assert digits.arms == {"open": 2, "complete": 1, "failed": 1}
+
+
+def test_figures_are_those_of_the_trials(begun: Ledger) -> None:
+    record(begun, 1, math.nan, failure="diverged", test_accuracy=math.nan)
+    begun.open_trial("digits", ARM, proposal(0, 3.0, 1.0, 2.0, 5.0), ask_seconds=0.25)
+    figures = begun.figures("digits")
+    assert list(figures) == [a.label for a in begun.arms("digits")]
+    first, second = figures[ARM]
+    assert (first.number, first.state, first.derivative, first.ask_seconds) == (0, "running", "drmad", 0.25)
+    assert first.cost == Cost(0, 0.0, 0.0)
+    assert first.summary == {"l2": [1.0, 2.5, 5.0], "learning_rate": [0.05, 0.05, 0.05]}
+    assert (second.number, second.failure, second.cost) == (1, "diverged", Cost(1, 600.0, 2.0))
+    assert math.isnan(second.validation_loss)
+    assert second.test_accuracy is None
+
+
+def test_a_summary_of_what_is_not_finite_is_empty() -> None:
+    values = {"a": np.array([1.0, np.nan]), "b": np.zeros(0), "c": np.array([1.7e308, 1.7e308])}
+    assert arrays.summary(Proposal(0, values)) == {"a": [None] * 3, "b": [None] * 3, "c": [1.7e308] * 3}
+
+
+def test_listing_ten_thousand_trials_loads_no_array(tmp_path: Path, study: Study) -> None:
+    path = tmp_path / "hpo.db"
+    with Ledger.open(f"sqlite:///{path}") as ledger:
+        ledger.begin(study, {})
+        record(ledger, 0, 1.0)
+        with sqlite3.connect(path) as connection:
+            connection.execute(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) INSERT INTO hpo_trial "
+                "(arm_id, number, state, summary, ask_seconds, opened, validation_loss, trainings) "
+                "SELECT 1, i, 'complete', '{\"l2\": [1, 2, 3]}', 0, '2026-01-01 00:00:00', 1 + i, 1 FROM n"
+            )
+            connection.execute("DROP TABLE hpo_array")  # what is gone cannot be read
+        connection.close()
+        started = time.process_time()
+        assert ledger.studies()[0].trials == 10_000
+        assert len(ledger.figures("digits")[ARM]) == 10_000
+        assert ledger.spent("digits", ARM).trainings == 10_000
+        print(f"10,000 trials listed in {time.process_time() - started:.2f} s")

@@ -1,0 +1,111 @@
+"""A study killed at any moment and resumed gives, bit for bit, the trials of an unbroken run."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import pytest
+import studies_small
+import yaml
+
+from hpo import study as loop
+from hpo.progress import Quiet
+from hpo.storage.ledger import Ledger
+
+METHODS = [
+    {"name": "drmad", "krylov": 4},
+    {"name": "exact"},
+    {"name": "tpe", "per": "layer", "startup": 2},
+    {"name": "cmaes", "per": "layer"},
+    {"name": "qmc", "per": "global"},
+    {"name": "skopt-et", "per": "global", "startup": 2},
+]
+KILLS = int(os.environ.get("HPO_KILLS", "3"))
+"""HPO_KILLS=10 makes a longer test of it."""
+
+COMMAND = [sys.executable, "-c", "from hpo.cli import main; main()"]
+
+
+def written(folder, workers, steps):
+    """The study, in a file and as it was read."""
+    training = {"solver": "sgd", "steps": steps, "batch_size": 50}
+    study = studies_small.study(methods=METHODS, seeds=[0], resources={"workers": workers}, training=training)
+    (folder / "small.yaml").write_text(yaml.safe_dump(study.canonical()))
+    return study
+
+
+def started(arguments, storage):
+    return subprocess.Popen(
+        [*COMMAND, *arguments, "--storage", storage, "--quiet"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def closed(path):
+    """How many closed trials the database holds; 0 while there is none, or no table in it."""
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        try:
+            return database.execute("SELECT count(*) FROM hpo_trial WHERE state != 'running'").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
+
+
+def unbroken(tmp_path, study):
+    with Ledger.open(f"sqlite:///{tmp_path}/unbroken.db") as ledger:
+        loop.run(study.model_copy(update={"resources": studies_small.study().resources}), ledger, None, Quiet(), {})
+        return studies_small.essence(ledger, study.name)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_kills_change_nothing(tmp_path, workers):
+    study = written(tmp_path, workers, steps=100)
+    path, storage = tmp_path / "hpo.db", f"sqlite:///{tmp_path}/hpo.db"
+    generator = random.Random(workers)
+    command, done = ["run", str(tmp_path / "small.yaml")], 0
+    for kill in range(KILLS):
+        process = started(command, storage)
+        wanted = done + generator.randint(1, 24 // KILLS)
+        while process.poll() is None and closed(path) < wanted:
+            time.sleep(0.02)
+        time.sleep(generator.uniform(0, 0.05))
+        os.killpg(process.pid, signal.SIGKILL) if kill % 2 else process.kill()
+        process.communicate()
+        done = closed(path)
+        command = ["resume", "small"]
+    assert 0 < done < 5 * len(METHODS), "killed in the middle"
+    last = started(command, storage)
+    _, error = last.communicate(timeout=300)
+    assert last.returncode == 0, error
+    with Ledger.open(storage, create=False) as ledger:
+        assert studies_small.essence(ledger, "small") == unbroken(tmp_path, study)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_ends_cleanly(tmp_path, sent, workers):
+    written(tmp_path, workers, steps=3000)
+    path, storage = tmp_path / "hpo.db", f"sqlite:///{tmp_path}/hpo.db"
+    process = started(["run", str(tmp_path / "small.yaml")], storage)
+    while process.poll() is None and closed(path) < 3:
+        time.sleep(0.02)
+    again = started(["run", str(tmp_path / "small.yaml")], storage)
+    _, refusal = again.communicate(timeout=120)
+    os.killpg(process.pid, sent)
+    _, error = process.communicate(timeout=120)
+    assert (process.returncode, error) == (130, "hpo: interrupted; finished trials are kept\n")
+    assert again.returncode == 2
+    assert f"is being run by process {process.pid}" in refusal
+    with Ledger.open(storage, create=False) as ledger:
+        trials = [t for arm in ledger.arms("small") for t in ledger.trials("small", arm.label)]
+        assert trials
+        assert {t.state for t in trials} == {"complete"}
+        assert ledger.study("small").holder is None
