@@ -2,8 +2,9 @@
 
     every proposal is opened in the ledger, evaluated, closed and told to its strategy exactly once, failures included
 
-Arms are independent. A free slot goes to the arm with the fewest trials under way, so that as long as there are as
-many arms as slots, each arm is one sequence and its trials do not depend on the number of workers.
+Arms are independent. While there are as many arms as slots, an arm has one trial under way at a time: it is one
+sequence, and its trials do not depend on the number of workers. A free slot goes to the arm that has spent least, seed
+by seed, so that all end at about the same time.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ class Watcher(Protocol):
 
 @dataclass
 class ArmRun:
-    """Where an arm stands."""
+    """Where an arm stands. At most `width` of its trials run at once; `place` is its seed's turn."""
 
     arm: Arm
     plan: Plan
     strategy: Strategy
     budget: Budget
+    width: int = 1
+    place: int = 0
     trials: dict[int, Trial] = field(default_factory=dict)
     pending: dict[int, Proposal] = field(default_factory=dict)
     cost: Cost = field(default_factory=lambda: Cost(0))
@@ -72,6 +75,8 @@ class ArmRun:
     def room(self) -> bool:
         """Whether one more trial may start: its charge is known before it runs, except for seconds."""
         under_way = len(self.pending)
+        if under_way >= self.width:
+            return False
         if self.budget.unit == "seconds":
             return self.spent < self.budget.amount
         charge = 1.0 if self.budget.unit == "trainings" else self.plan.evaluations
@@ -79,6 +84,7 @@ class ArmRun:
 
     @property
     def over(self) -> bool:
+        """Whether nothing runs and nothing more may."""
         return not self.pending and not self.room
 
     def take(self, trial: Trial, ask_seconds: float = 0.0) -> None:
@@ -144,7 +150,8 @@ def run(study: Study, ledger: Ledger, data_dir: Path | None, watcher: Watcher, v
         ledger.hold(study.name)
         try:
             ledger.release(study.name)  # what a killed run left open is asked for again
-            arms = [_restored(study, arm, prepared[arm.label], ledger) for arm in study.arms()]
+            width = -(-executor.slots // len(study.arms()))
+            arms = [_restored(study, arm, prepared[arm.label], width, ledger) for arm in study.arms()]
             watcher.begun(study, arms)
             _loop(study, arms, executor, ledger, data_dir, watcher)
             finished = True
@@ -162,11 +169,11 @@ def run(study: Study, ledger: Ledger, data_dir: Path | None, watcher: Watcher, v
         )
 
 
-def _restored(study: Study, arm: Arm, plan: Plan, ledger: Ledger) -> ArmRun:
+def _restored(study: Study, arm: Arm, plan: Plan, width: int, ledger: Ledger) -> ArmRun:
     """An arm as the ledger knows it: the strategy told every recorded trial, in order."""
     strategy = strategy_for(arm, plan)
     ledger.describe(study.name, arm.label, plan.space, {**strategy.settings, **plan.derivative})
-    standing = ArmRun(arm, plan, strategy, study.budget)
+    standing = ArmRun(arm, plan, strategy, study.budget, width, study.seeds.index(arm.seed))
     for trial in ledger.trials(study.name, arm.label):
         standing.take(trial)
     standing.cost = ledger.spent(study.name, arm.label)
@@ -208,8 +215,8 @@ def _loop(
 
 
 def _propose(arms: list[ArmRun]) -> tuple[ArmRun, Proposal, float] | None:
-    """The next proposal of the arm with the fewest trials under way, and how long it took to decide."""
-    for arm in sorted(arms, key=lambda a: len(a.pending)):
+    """The next proposal of the arm whose turn it is, and how long it took to decide."""
+    for arm in sorted(arms, key=lambda a: (len(a.pending), a.place, a.spent)):
         if not arm.room:
             continue
         started = time.perf_counter()

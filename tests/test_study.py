@@ -199,10 +199,15 @@ def test_best_weights_are_kept_for_every_arm(ledger):
         ({"problem": {"data": "digits", "split": {"train": 5000, "validation": 10}}}, BadData, "1797"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("workers", [1, 2])
-def test_what_cannot_be_run_is_refused_before_anything_is_written(ledger, changes, error, message, workers):
+def test_what_cannot_be_run_is_refused_before_anything_is_written(ledger, changes, error, message):
     with pytest.raises(error, match=message):
-        run(studies_small.study(**changes, resources={"workers": workers}), ledger)
+        run(studies_small.study(**changes), ledger)
+    assert ledger.studies() == []
+
+
+def test_a_refusal_travels_out_of_a_worker(ledger):
+    with pytest.raises(BadStudy, match=r"space\.l3: unknown hyperparameter"):
+        run(studies_small.study(space={"l3": {}}, resources={"workers": 2}), ledger)
     assert ledger.studies() == []
 
 

@@ -53,3 +53,9 @@ def study() -> Study:
             "seeds": 2,
         }
     )
+
+
+@pytest.fixture
+def begun(ledger: Ledger, study: Study) -> Ledger:
+    ledger.begin(study, {"python": "3.11"})
+    return ledger

@@ -37,12 +37,6 @@ def holding(url: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.fixture
-def begun(ledger: Ledger, study: Study) -> Ledger:
-    ledger.begin(study, {})
-    return ledger
-
-
 def test_a_study_being_run_is_refused_and_a_killed_process_is_taken_over(begun: Ledger, url: str, study: Study) -> None:
     with holding(url) as other:
         said = f"study 'digits' is being run by process {other.pid}: wait for it or stop it"
