@@ -81,9 +81,9 @@ def run(file: Path, storage: str, data_dir: Path | None, quiet: bool) -> None:
     \b
     Example:  hpo run studies/digits/per-neuron.yaml
     """
-    from hpo import spec
+    from hpo import study_file
 
-    _run(spec.load(file), storage, data_dir, quiet)
+    _run(study_file.load(file), storage, data_dir, quiet)
 
 
 @main.command()
@@ -190,11 +190,11 @@ def show(name: str, storage: str, as_json: bool) -> None:
 @json_option
 def check(file: Path, data_dir: Path | None, as_json: bool) -> None:
     """Check the study in FILE without running it: names, data, number of values, cost of a trial."""
-    from hpo import spec, study
+    from hpo import study, study_file
     from hpo.execution.serial import Serial
     from hpo.reports import listing, terminal
 
-    loaded = spec.load(file)
+    loaded = study_file.load(file)
     report = listing.check(loaded, study.plans(loaded, Serial(loaded.resources), data_dir))
     if as_json:
         _echo_json(report)

@@ -1,7 +1,7 @@
-"""The study file: YAML in, one frozen `Study` out, every fault named by its key.
+"""What a study file may say, as frozen values: `Study` and its parts, and the arms it makes.
 
-The shape of the file is checked here; what a name means (does this solver have that hyperparameter, does the data
-set have that many rows) is checked by `hpo.evaluation.describe`, which loads torch and the data.
+The shape is checked here; what a name means (does this solver have that hyperparameter, does the data set have that
+many rows) is checked by `hpo.evaluation.plan`, which loads torch and the data. `hpo.study_file` reads one.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from hpo.failures import BadStudy, unknown
+from hpo.failures import unknown
 from hpo.hypergradients import HYPERGRADIENTS
 from hpo.registry import EXECUTORS, SOURCES, STRATEGIES
 from hpo.space import Dimension
@@ -120,6 +118,14 @@ class Training(_Part, frozen=True):
     def _list(cls, solver: object) -> object:
         return tuple(_named(one) for one in (solver if isinstance(solver, list | tuple) else [solver]))
 
+    @field_validator("solver")
+    @classmethod
+    def _distinct(cls, solvers: tuple[SolverChoice, ...]) -> tuple[SolverChoice, ...]:
+        names = [s.name for s in solvers]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"{names} must name one solver or several different ones")
+        return solvers
+
 
 class Method(BaseModel):
     """A method by name; `per` asks for a coarser grain of the space, every other key is an option of the method."""
@@ -149,8 +155,8 @@ class Budget(_Part, frozen=True):
     """What each arm may spend in total; exactly one of the three."""
 
     trainings: int | None = Field(None, ge=1)
-    gradient_evaluations: float | None = Field(None, gt=0)
-    seconds: float | None = Field(None, gt=0)
+    gradient_evaluations: float | None = Field(None, gt=0, allow_inf_nan=False)
+    seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one(self) -> Budget:
@@ -280,79 +286,5 @@ class Study(_Part, frozen=True):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load(path: str | Path) -> Study:
-    """The study in a YAML file. Raises BadStudy, one line per fault, each beginning with its key."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadStudy(
-            f"{path}: cannot be read ({error}); give the path of a study file, or make one with hpo init"
-        ) from error
-    return parse(text, str(path))
-
-
-def parse(text: str, source: str = "study") -> Study:
-    """The study in a YAML text; `source` names it in messages. Raises BadStudy."""
-    try:
-        content = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise BadStudy(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise BadStudy(f"{source}: a study file is a mapping with the keys {', '.join(Study.model_fields)}")
-    try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        raise BadStudy("\n".join(f"{source}: {line}" for line in _faults(error))) from error
-
-
 def _named(entry: object) -> object:
     return {"name": entry} if isinstance(entry, str) else entry
-
-
-def _faults(error: ValidationError) -> list[str]:
-    lines = []
-    for fault in error.errors(include_url=False):
-        path = [str(p) for p in fault["loc"] if p not in ("a perceptron", "a path", "int", "float")]
-        key = ".".join(path)
-        if fault["type"] == "extra_forbidden":
-            allowed = _fields_at(path[:-1])
-            lines.append(f"{key}: {unknown('key', path[-1], allowed)}")
-        elif fault["type"] == "missing":
-            lines.append(f"{key}: this key is required")
-        elif fault["type"] == "value_error":
-            reason = fault["msg"].removeprefix("Value error, ")
-            lines.append(f"{key}: {reason}" if key else reason)
-        else:
-            lines.append(f"{key}: {fault['msg'].lower()}, not {fault['input']!r}")
-    return list(dict.fromkeys(lines))
-
-
-def _fields_at(path: list[str]) -> list[str]:
-    """The keys allowed in the part of the study file that `path` leads to."""
-    here: type[BaseModel] = Study
-    parts: dict[str, type[BaseModel]] = {
-        "problem": Problem, "split": Split, "model": Perceptron, "training": Training, "space": Dimension,
-        "budget": Budget, "resources": Resources,
-    }  # fmt: skip
-    for name in path:
-        here = parts.get(name, here)
-    return list(here.model_fields)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of a number (`1e-3` is one) and no silent second value for a key."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),
-    list("-+0123456789."),
-)

@@ -7,14 +7,14 @@ which is all that automatic differentiation needs to know about them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
-S = TypeVar("S", bound=tuple[Any, ...])
+S = TypeVar("S", bound=Iterable[Any])
 
 
 def zeros(like: Tensors) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ def unflatten(vector: Tensor, like: Tensors) -> dict[str, Tensor]:
     return {name: part.reshape(x.shape) for part, (name, x) in zip(parts, like.items(), strict=True)}
 
 
-def leaves(state: tuple[Any, ...]) -> list[Tensor]:
+def leaves(state: Iterable[Any]) -> list[Tensor]:
     """The tensors of a state, field by field."""
     found: list[Tensor] = []
     for field in state:
@@ -66,7 +66,7 @@ def rebuild(state: S, tensors: Sequence[Tensor]) -> S:
     """A state with the structure of `state` and the given tensors in the order of `leaves`."""
     rest = iter(tensors)
     fields = [{name: next(rest) for name in field} if isinstance(field, Mapping) else next(rest) for field in state]
-    return cast(S, cast(NamedTuple, state)._make(fields))
+    return cast(S, cast(Any, state)._make(fields))
 
 
 def transformed(values: Tensors) -> bool:

@@ -1,6 +1,6 @@
 """Study files small enough to run many times, and what is compared when two runs must be the same."""
 
-from hpo import spec
+from hpo import spec, study_file
 
 SMALL = """
 name: small
@@ -23,7 +23,7 @@ seeds: 2
 
 def study(**changes):
     """The small study with some top-level keys replaced."""
-    content = spec.parse(SMALL).canonical()
+    content = study_file.parse(SMALL).canonical()
     return spec.Study.model_validate({**content, **changes})
 
 

@@ -264,9 +264,9 @@ def test_every_registry_line_leads_somewhere():
 
 
 def test_every_shipped_study_is_well_formed():
-    from hpo import spec
+    from hpo import study_file
 
     files = sorted((ROOT / "studies").glob("*/*.yaml"))
-    names = [spec.load(file).name for file in files]
+    names = [study_file.load(file).name for file in files]
     assert len(names) >= 4
     assert len(set(names)) == len(names)

@@ -25,9 +25,9 @@ Trajectory = Callable[[int], State]
 
 def final_adjoint(state: State, slopes: Tensors) -> list[Tensor]:
     """α_T: the gradient with respect to the final weights, and zero for every other leaf of the state."""
-    blank = [torch.zeros_like(x) for x in leaves(tuple(state))]
+    blank = [torch.zeros_like(x) for x in leaves(state)]
     names = list(state.weights)
-    offset = next(i for i, x in enumerate(leaves(tuple(state))) if x is state.weights[names[0]])
+    offset = next(i for i, x in enumerate(leaves(state)) if x is state.weights[names[0]])
     for i, name in enumerate(names):
         blank[offset + i] = slopes[name]
     return blank
@@ -58,16 +58,11 @@ def pull_back(
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
     """One step of the loop: (α_t, its contribution to λ̄)."""
     with torch.enable_grad():
-        before = [x.detach().requires_grad_() for x in leaves(tuple(state))]
+        before = [x.detach().requires_grad_() for x in leaves(state)]
         knobs = {name: x.detach().requires_grad_() for name, x in hyper.items()}
-        after = leaves(tuple(solver.step(rebuild(tuple_of(state), before), knobs, batches(t))))
+        after = leaves(solver.step(rebuild(state, before), knobs, batches(t)))
         pairs = [(x, a) for x, a in zip(after, adjoint, strict=True) if x.requires_grad]
         slopes = torch.autograd.grad(
             [x for x, _ in pairs], [*before, *knobs.values()], [a for _, a in pairs], materialize_grads=True
         )
     return list(slopes[: len(before)]), dict(zip(knobs, slopes[len(before) :], strict=True))
-
-
-def tuple_of(state: State) -> Any:
-    """The state itself, for `rebuild`, which keeps its type."""
-    return state

@@ -23,7 +23,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from hpo.hypergradients.adjoint import final_adjoint, reverse, tuple_of
+from hpo.hypergradients.adjoint import final_adjoint, reverse
 from hpo.hypergradients.curvature import Kind, Product, curvature
 from hpo.hypergradients.krylov import subspace, sweep
 from hpo.hypergradients.training import GRADIENT_OF_STEP, Training, validation_evaluations, validation_gradient
@@ -175,8 +175,8 @@ class DrMAD:
 
 def between(a: State, b: State, share: float) -> State:
     """(1 − share)·a + share·b, leaf by leaf."""
-    mixed = [torch.lerp(x, y, share) for x, y in zip(leaves(tuple(a)), leaves(tuple(b)), strict=True)]
-    return rebuild(tuple_of(a), mixed)
+    mixed = [torch.lerp(x, y, share) for x, y in zip(leaves(a), leaves(b), strict=True)]
+    return rebuild(a, mixed)
 
 
 def _averaged(hyper: Tensors, start: int, stop: int) -> dict[str, Tensor]:

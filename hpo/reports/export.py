@@ -20,7 +20,7 @@ import os
 from pathlib import Path
 
 from hpo.problems.problem import build
-from hpo.spec import load
+from hpo.study_file import load
 from safetensors.torch import load_file
 
 here = Path(__file__).parent

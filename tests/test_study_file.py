@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpo import spec
+from hpo import spec, study_file
 from hpo.failures import BadStudy
 
 GOOD = """
@@ -29,7 +29,7 @@ def changed(old, new):
 
 
 def test_reads_numbers_names_and_short_forms():
-    study = spec.parse(GOOD)
+    study = study_file.parse(GOOD)
     assert study.space["l2"].low == 1e-6
     assert study.space["learning_rate"].per == "global"
     assert study.methods[1].options == {"startup": 5}
@@ -37,23 +37,23 @@ def test_reads_numbers_names_and_short_forms():
 
 
 def test_several_solvers_make_several_arms():
-    study = spec.parse(changed("solver: sgd", "solver: [sgd, {name: adam}]"))
+    study = study_file.parse(changed("solver: sgd", "solver: [sgd, {name: adam}]"))
     assert [a.label for a in study.arms()][:2] == ["drmad+sgd/0", "drmad+adam/0"]
 
 
 def test_its_canonical_form_reads_back_and_names_it():
-    study = spec.parse(GOOD)
+    study = study_file.parse(GOOD)
     again = spec.Study.model_validate(study.canonical())
     assert again == study
     assert again.digest() == study.digest()
-    assert spec.parse(changed("low: 1e-6", "low: 1e-5")).digest() != study.digest()
+    assert study_file.parse(changed("low: 1e-6", "low: 1e-5")).digest() != study.digest()
 
 
 def test_identity_leaves_out_what_may_change():
-    study = spec.parse(GOOD)
-    assert spec.parse(changed("trainings: 3", "trainings: 9")).identity() == study.identity()
-    assert spec.parse(changed("seeds: 2", "seeds: [0, 1, 7]")).identity() == study.identity()
-    assert spec.parse(changed("steps: 60", "steps: 61")).identity() != study.identity()
+    study = study_file.parse(GOOD)
+    assert study_file.parse(changed("trainings: 3", "trainings: 9")).identity() == study.identity()
+    assert study_file.parse(changed("seeds: 2", "seeds: [0, 1, 7]")).identity() == study.identity()
+    assert study_file.parse(changed("steps: 60", "steps: 61")).identity() != study.identity()
 
 
 FAULTS = {
@@ -72,6 +72,9 @@ FAULTS = {
         "solver: sdg",
         "training.solver.0.name: unknown solver 'sdg': .* did you mean 'sgd'",
     ),
+    "same solver": ("solver: sgd", "solver: [sgd, sgd]", "training.solver: .*different ones"),
+    "no solver": ("solver: sgd", "solver: []", "training.solver: .*must name one solver"),
+    "endless": ("{trainings: 3}", "{seconds: .inf}", "budget.seconds: .*finite"),
     "unknown grain": ("per: neuron", "per: unit", "space.l2.per: .*'global'.*not 'unit'"),
     "unknown activation": ("tanh", "tanj", "problem.model.activation: .*'tanh'.*not 'tanj'"),
     "unknown execution": (
@@ -103,7 +106,7 @@ FAULTS = {
 def test_every_fault_is_one_line_that_names_its_key(fault):
     old, new, message = FAULTS[fault]
     with pytest.raises(BadStudy, match=message) as caught:
-        spec.parse(changed(old, new), "my.yaml")
+        study_file.parse(changed(old, new), "my.yaml")
     lines = str(caught.value).splitlines()
     assert all(line.startswith("my.yaml: ") for line in lines)
     assert len(lines) <= 2  # a mistyped required key is both unknown and missing
@@ -112,13 +115,13 @@ def test_every_fault_is_one_line_that_names_its_key(fault):
 def test_all_faults_are_told_at_once():
     text = changed("low: 1e-6", "lwo: 1e-6").replace("steps: 60", "steps: 0")
     with pytest.raises(BadStudy) as caught:
-        spec.parse(text)
+        study_file.parse(text)
     assert len(str(caught.value).splitlines()) == 2
 
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(BadStudy, match="cannot be read.*hpo init"):
-        spec.load(tmp_path / "none.yaml")
+        study_file.load(tmp_path / "none.yaml")
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(BadStudy, match="is a mapping with the keys name, problem"):
-        spec.load(tmp_path / "list.yaml")
+        study_file.load(tmp_path / "list.yaml")

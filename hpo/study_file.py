@@ -1,0 +1,88 @@
+"""Reading a study file: YAML in, a `Study` out, every fault on a line of its own that begins with its key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hpo.failures import BadStudy, unknown
+from hpo.space import Dimension
+from hpo.spec import Budget, Perceptron, Problem, Resources, Split, Study, Training
+
+
+def load(path: str | Path) -> Study:
+    """The study in a YAML file. Raises BadStudy, one line per fault, each beginning with its key."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadStudy(
+            f"{path}: cannot be read ({error}); give the path of a study file, or make one with hpo init"
+        ) from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str = "study") -> Study:
+    """The study in a YAML text; `source` names it in messages. Raises BadStudy."""
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise BadStudy(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise BadStudy(f"{source}: a study file is a mapping with the keys {', '.join(Study.model_fields)}")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise BadStudy("\n".join(f"{source}: {line}" for line in _faults(error))) from error
+
+
+def _faults(error: ValidationError) -> list[str]:
+    lines = []
+    for fault in error.errors(include_url=False):
+        path = [str(p) for p in fault["loc"] if p not in ("a perceptron", "a path", "int", "float")]
+        key = ".".join(path)
+        if fault["type"] == "extra_forbidden":
+            allowed = _fields_at(path[:-1])
+            lines.append(f"{key}: {unknown('key', path[-1], allowed)}")
+        elif fault["type"] == "missing":
+            lines.append(f"{key}: this key is required")
+        elif fault["type"] == "value_error":
+            reason = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"{key}: {reason}" if key else reason)
+        else:
+            lines.append(f"{key}: {fault['msg'].lower()}, not {fault['input']!r}")
+    return list(dict.fromkeys(lines))
+
+
+def _fields_at(path: list[str]) -> list[str]:
+    """The keys allowed in the part of the study file that `path` leads to."""
+    here: type[BaseModel] = Study
+    parts: dict[str, type[BaseModel]] = {
+        "problem": Problem, "split": Split, "model": Perceptron, "training": Training, "space": Dimension,
+        "budget": Budget, "resources": Resources,
+    }  # fmt: skip
+    for name in path:
+        here = parts.get(name, here)
+    return list(here.model_fields)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's idea of a number (`1e-3` is one) and no silent second value for a key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),
+    list("-+0123456789."),
+)
