@@ -53,14 +53,17 @@ def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
 
 
 def evaluate(task: Task) -> Outcome:
-    """Train with the proposed values and measure. A failure of any kind is an outcome too, never an exception."""
+    """Train with the proposed values and measure. A failure of any kind is an outcome too, never an exception.
+
+    A training broken off by an error is charged in full: how far it came is not known, and a budget must end.
+    """
     started = time.perf_counter()
     torch.set_num_threads(task.study.resources.threads)
     try:
         return _evaluated(task, started)
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return _failed(reason, Cost(1, 0.0, time.perf_counter() - started))
+        return _failed(reason, Cost(1, task.plan.evaluations, time.perf_counter() - started))
 
 
 def _evaluated(task: Task, started: float) -> Outcome:

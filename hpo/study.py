@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hpo import options
 from hpo.execution import worker
@@ -180,10 +180,20 @@ def _restored(study: Study, arm: Arm, plan: Plan, width: int, ledger: Ledger) ->
     return standing
 
 
+class _UnderWay(NamedTuple):
+    """A task in a worker: since when, how long its proposal took, and whether a dead worker is given another try."""
+
+    arm: ArmRun
+    task: Task
+    ask_seconds: float
+    since: float
+    again: bool = True
+
+
 def _loop(
     study: Study, arms: list[ArmRun], executor: Executor, ledger: Ledger, data_dir: Path | None, watcher: Watcher
 ) -> None:
-    futures: dict[Future[Outcome], tuple[ArmRun, Task, float, bool]] = {}
+    futures: dict[Future[Outcome], _UnderWay] = {}
     open_arms = [a for a in arms if not a.over]
     for arm in arms:
         if arm.over:
@@ -195,23 +205,27 @@ def _loop(
             ledger.open_trial(study.name, arm.label, proposal, ask_seconds)
             watcher.opened(arm, proposal)
             task = Task(study, arm.arm, arm.plan, proposal, data_dir, arm.best)
-            futures[executor.submit(worker.evaluate, task)] = (arm, task, ask_seconds, True)
+            started = time.perf_counter()
+            futures[executor.submit(worker.evaluate, task)] = _UnderWay(arm, task, ask_seconds, started)
         if not futures:
             stuck = ", ".join(a.label for a in open_arms)
             raise RuntimeError(f"nothing runs, and {stuck} propose nothing: a strategy does not keep its contract")
         for future in wait(futures, return_when=FIRST_COMPLETED).done:
-            arm, task, ask_seconds, again = futures.pop(future)
-            if again and isinstance(future.exception(), BrokenExecutor):
-                futures[executor.submit(worker.evaluate, task)] = (arm, task, ask_seconds, False)
+            work = futures.pop(future)
+            if work.again and isinstance(future.exception(), BrokenExecutor):
+                futures[executor.submit(worker.evaluate, work.task)] = work._replace(again=False)
                 continue
-            trial = Trial(task.proposal, _outcome(future))
-            assert trial.outcome is not None
-            ledger.close_trial(study.name, arm.label, trial.number, trial.outcome)
-            arm.take(trial, ask_seconds)
-            watcher.closed(arm, trial)
-            if arm.over:
-                open_arms.remove(arm)
-                _end(study, arm, ledger, watcher)
+            _close(study, work, _outcome(future, work), ledger, watcher)
+            if work.arm.over:
+                open_arms.remove(work.arm)
+                _end(study, work.arm, ledger, watcher)
+
+
+def _close(study: Study, work: _UnderWay, outcome: Outcome, ledger: Ledger, watcher: Watcher) -> None:
+    trial = Trial(work.task.proposal, outcome)
+    ledger.close_trial(study.name, work.arm.label, trial.number, outcome)
+    work.arm.take(trial, work.ask_seconds)
+    watcher.closed(work.arm, trial)
 
 
 def _propose(arms: list[ArmRun]) -> tuple[ArmRun, Proposal, float] | None:
@@ -226,15 +240,16 @@ def _propose(arms: list[ArmRun]) -> tuple[ArmRun, Proposal, float] | None:
     return None
 
 
-def _outcome(future: Future[Outcome]) -> Outcome:
-    """The result, or a failed outcome for a worker that died twice on the same trial."""
+def _outcome(future: Future[Outcome], work: _UnderWay) -> Outcome:
+    """The result, or a failed outcome, charged in full, for a worker that died twice on the same trial."""
     error = future.exception()
     if error is None:
         return future.result()
     if not isinstance(error, BrokenExecutor):
         raise error
-    nan = float("nan")
-    return Outcome("failed", nan, nan, failure="the worker process died twice on this trial (out of memory, or killed)")
+    nan, reason = float("nan"), "the worker process died twice on this trial (out of memory, or killed)"
+    cost = Cost(1, work.task.plan.evaluations, time.perf_counter() - work.since)
+    return Outcome("failed", nan, nan, cost=cost, failure=reason)
 
 
 def _end(study: Study, arm: ArmRun, ledger: Ledger, watcher: Watcher) -> None:

@@ -147,6 +147,7 @@ def test_a_worker_that_dies_twice_is_a_failed_trial(ledger, monkeypatch):
         assert [o and o.state for o in outcomes] == ["complete", "failed", "complete"]
         assert outcomes[1] is not None
         assert "died twice" in (outcomes[1].failure or "")
+        assert outcomes[1].cost.gradient_evaluations == 30, "charged in full"
 
 
 real_evaluate = worker.evaluate
@@ -172,6 +173,7 @@ def test_an_error_inside_a_training_is_recorded_with_its_reason(ledger, monkeypa
     outcome = ledger.trials("small", "random-global/0")[0].outcome
     assert outcome is not None
     assert "RuntimeError: the lamp went out" in (outcome.failure or "")
+    assert outcome.cost.gradient_evaluations == 30, "charged in full"
 
 
 def test_best_weights_are_kept_for_every_arm(ledger):
