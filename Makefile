@@ -19,7 +19,7 @@ run: .venv/.ready
 	$(BIN)/hpo run studies/digits/per-neuron.yaml
 
 test: .venv/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: .venv/.ready
 	$(BIN)/ruff format --check .

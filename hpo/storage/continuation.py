@@ -62,8 +62,7 @@ def _entries(value: Any) -> Mapping[str, Any] | None:
     if isinstance(value, Mapping):
         return value
     if isinstance(value, list) and value and all(isinstance(one, Mapping) and "name" in one for one in value):
-        named = {_title(one): one for one in value}
-        return named if len(named) == len(value) else None
+        return {_title(one): one for one in value}
     return None
 
 

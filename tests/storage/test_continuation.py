@@ -84,14 +84,6 @@ def test_another_search_needs_another_name(begun: Ledger, study: Study, parts: d
     assert begun.study("digits").spec == study
 
 
-def test_solvers_of_one_name_are_compared_as_a_whole(ledger: Ledger, study: Study) -> None:
-    twice = changed(study, training={"solver": ["sgd"], "steps": 600, "batch_size": 100}, methods=["drmad"], seeds=1)
-    ledger.begin(twice, {})
-    other = changed(twice, training={"solver": ["sgd", "sgd"], "steps": 600, "batch_size": 100})
-    with pytest.raises(BadStudy, match=r"training.solver: was \[\{'name': 'sgd'\}\], is \["):
-        ledger.begin(other, {})
-
-
 @pytest.mark.parametrize("number", [math.inf, math.nan])
 def test_a_number_that_json_cannot_hold_is_named(ledger: Ledger, study: Study, number: float) -> None:
     odd = changed(study, methods=["drmad", {"name": "tpe", "weights": [1.0, number]}])
