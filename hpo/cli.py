@@ -107,7 +107,7 @@ def resume(name: str, storage: str, data_dir: Path | None, quiet: bool) -> None:
 def _run(study: Study, storage: str, data_dir: Path | None, quiet: bool) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(study.resources.threads)  # before numpy or torch is loaded
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     from hpo import progress
     from hpo import study as loop

@@ -162,6 +162,9 @@ def _filled(name: str, dimension: Dimension, declared: Range) -> Dimension:
     high = declared.high if dimension.high is None else dimension.high
     if not low < high:
         raise BadStudy(f"space.{name}: low {low:g} must be below high {high:g}")
+    least, most = declared.limits
+    if low < least or high > most:
+        raise BadStudy(f"space.{name}: {low:g} … {high:g} leaves what {name} can be: {least:g} … {most:g}")
     log = declared.log if dimension.log is None else dimension.log
     if log and low <= 0:
         raise BadStudy(f"space.{name}: low {low:g} must be above 0 on a log scale; raise it or set log: false")

@@ -248,8 +248,8 @@ class Study(_Part, frozen=True):
     @field_validator("seeds")
     @classmethod
     def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError(f"{list(seeds)} must be distinct numbers, 0 or more")
+        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
+            raise ValueError(f"{list(seeds)} must be distinct numbers between 0 and 2⁶³ − 1")
         return seeds
 
     @field_validator("execution")

@@ -24,7 +24,7 @@ from hpo.hypergradients import HYPERGRADIENTS
 from hpo.registry import EXECUTORS, STRATEGIES, resolve
 from hpo.spec import Arm, Budget, Study
 from hpo.storage.ledger import Ledger
-from hpo.strategies.strategy import Strategy
+from hpo.strategies.strategy import Strategy, arm_seed
 from hpo.task import Plan, Task
 from hpo.trial import Cost, Outcome, Proposal, Trial
 
@@ -116,7 +116,7 @@ def strategy_for(arm: Arm, plan: Plan) -> Strategy:
     if descends:
         settings["derivative"] = arm.method.name
     try:
-        return constructor(plan.space, arm.seed, **settings)
+        return constructor(plan.space, arm_seed(arm.label), **settings)
     except BadStudy as error:
         raise BadStudy(f"{key}.{error}") from error
 

@@ -42,7 +42,7 @@ class Cost:
 class Outcome:
     """What a training gave.
 
-    `curve` is `[P, 3]`: step, mean training loss since the last point, validation loss.
+    `curve` is `[P, 3]`: step, training loss and validation loss, each on at most 1,000 rows of its part.
     `hypergradient` is d(validation loss)/d(value) in natural units, one vector `[K]` per name.
     `failure` says why a trial failed, or why a complete trial has no hypergradient.
     `weights` travel only when this trial beats the incumbent the evaluation was told of.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from solvers.ranges import L2, LEARNING_RATE, Range
+from solvers.ranges import DECAY, L2, LEARNING_RATE
 from solvers.solver import Batch, HeavyBall, Loss, gradient, required
 from solvers.vectors import Tensors, zeros
 
@@ -37,8 +37,8 @@ class Adam:
     hyperparameters = {
         "l2": L2,
         "learning_rate": LEARNING_RATE._replace(low=1e-5, high=1e-1, default=1e-3),
-        "beta1": Range(0.0, 0.99, 0.9, log=False),
-        "beta2": Range(0.9, 0.9999, 0.999, log=False),
+        "beta1": DECAY,
+        "beta2": DECAY._replace(low=0.9, high=0.9999, default=0.999),
     }
 
     def __init__(self, loss: Loss) -> None:
@@ -63,10 +63,12 @@ class Adam:
     def heavy_ball(self, state: AdamState, hyper: Tensors, index: int) -> HeavyBall:
         """The second moment held fixed: with v = m/(1−β₁), rate = (1−β₁)·learning_rate/((1−β₁^{t+1})(√ŝ + ε)).
 
-        The derivative of √ŝ with respect to the weights is cut here; that is this form's bias.
+        ŝ is a constant here: what it owes to weights and hyperparameters, β₂ among them, is cut. That is this form's
+        bias.
         """
         beta1, beta2 = _betas(hyper, state.weights)
-        rate = self._rate(state, hyper, index, beta1, beta2)
+        frozen = AdamState(state.weights, state.mean, {n: s.detach() for n, s in state.square.items()})
+        rate = self._rate(frozen, hyper, index, beta1, beta2.detach())
         return HeavyBall({n: (1 - beta1) * r.expand(state.weights[n].shape) for n, r in rate.items()}, beta1)
 
     def _rate(self, state: AdamState, hyper: Tensors, index: int, beta1: Tensor, beta2: Tensor) -> dict[str, Tensor]:

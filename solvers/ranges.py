@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 Grain = Literal["global", "layer", "neuron", "weight", "step"]
@@ -13,7 +14,8 @@ class Range(NamedTuple):
 
     `target` says which weights a value touches: `outgoing` (a unit's outgoing weights; biases never),
     `incoming` (a unit's incoming weights and its bias) or `solver` (no weight in particular: one value a solver).
-    `log` measures it on a logarithmic scale.
+    `log` measures it on a logarithmic scale. `limits`: beyond them the method makes no sense, whatever a user asks for.
+    `required`: the solver cannot run without it.
     """
 
     low: float
@@ -22,7 +24,10 @@ class Range(NamedTuple):
     log: bool = True
     grains: tuple[Grain, ...] = ("global",)
     target: Literal["outgoing", "incoming", "solver"] = "solver"
+    limits: tuple[float, float] = (0.0, math.inf)
+    required: bool = False
 
 
 L2 = Range(1e-6, 1.0, 1e-3, grains=("global", "layer", "neuron", "weight"), target="outgoing")
-LEARNING_RATE = Range(1e-3, 1.0, 5e-2, grains=GRAINS, target="incoming")
+LEARNING_RATE = Range(1e-3, 1.0, 5e-2, grains=GRAINS, target="incoming", limits=(1e-12, math.inf), required=True)
+DECAY = Range(0.0, 0.99, 0.9, log=False, limits=(0.0, 1 - 1e-6))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from solvers.ranges import L2, LEARNING_RATE, Range
+from solvers.ranges import DECAY, L2, LEARNING_RATE
 from solvers.solver import Batch, HeavyBall, Loss, gradient, required
 from solvers.vectors import Tensors, zeros
 
@@ -31,7 +31,7 @@ class SGD:
     hyperparameters = {
         "l2": L2,
         "learning_rate": LEARNING_RATE,
-        "momentum": Range(0.0, 0.99, 0.0, log=False),
+        "momentum": DECAY._replace(default=0.0),
     }
 
     def __init__(self, loss: Loss) -> None:

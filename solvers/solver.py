@@ -78,7 +78,7 @@ class Solver(Protocol[S]):
         ...
 
     def heavy_ball(self, state: S, hyper: Tensors, index: int) -> HeavyBall:
-        """The local heavy-ball form near `state` at step `index`, differentiable in `hyper`."""
+        """The local heavy-ball form of step `index`, which led to `state`; differentiable in `hyper`."""
         ...
 
 
@@ -117,7 +117,7 @@ def gradient(loss: Loss, weights: Tensors, hyper: Tensors, batch: Batch) -> dict
 
 def loss_gradient(loss: Loss, weights: Tensors, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:
     """∇_w loss(w, hyper, batch) alone, as `gradient` without the penalty."""
-    if transformed(weights) or transformed(hyper):
+    if transformed(*weights.values(), *hyper.values(), batch.inputs, batch.targets):
         return dict(torch.func.grad(lambda w: loss(w, hyper, batch))(dict(weights)))
     record = torch.is_grad_enabled() and _requires_grad(weights, hyper)
     with torch.enable_grad():

@@ -27,17 +27,6 @@ def subtract(a: Tensors, b: Tensors) -> dict[str, Tensor]:
     return {name: x - b[name] for name, x in a.items()}
 
 
-def lerp(a: Tensors, b: Tensors, share: float) -> dict[str, Tensor]:
-    """(1 − share)·a + share·b."""
-    return {name: torch.lerp(x, b[name], share) for name, x in a.items()}
-
-
-def dot(a: Tensors, b: Tensors) -> Tensor:
-    """Σ a·b over all entries, accumulated in float64: a scalar."""
-    terms = [(x.double() * b[name].double()).sum() for name, x in a.items()]
-    return torch.stack(terms).sum()
-
-
 def finite(values: Tensors) -> bool:
     """Whether every entry is finite."""
     return all(bool(torch.isfinite(x).all()) for x in values.values())
@@ -69,10 +58,10 @@ def rebuild(state: S, tensors: Sequence[Tensor]) -> S:
     return cast(S, cast(Any, state)._make(fields))
 
 
-def transformed(values: Tensors) -> bool:
+def transformed(*tensors: Tensor) -> bool:
     """Whether a torch.func transform (vmap, grad …) is at work on these tensors.
 
     The one place that asks torch for something it does not document: `torch.autograd.grad` is twice as fast as
     `torch.func.grad` on small networks, but cannot run inside a transform.
     """
-    return any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in values.values())  # pyright: ignore
+    return any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in tensors)  # pyright: ignore

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo.evaluation import gather, place
 from hpo.failures import BadStudy
+from hpo.placement import gather, place
 from hpo.problems.network import perceptron
 from hpo.space import Dimension, Space, Weight, resolve
 from solvers.sgd import SGD
@@ -38,7 +38,7 @@ def touched(name, per, index):
     resolved = space({name: {"per": per}})
     values = {name: np.zeros(resolved.size)}
     values[name][index] = 1.0
-    hyper = place(resolved, values, torch.zeros(()))
+    hyper = place(resolved, values, {}, torch.zeros(()))
     return {
         w.name: torch.zeros(w.shape).add(hyper[f"{name}.{w.name}"]).nonzero().tolist()
         for w in SMALL
@@ -107,7 +107,7 @@ def test_gather_is_the_transpose_of_place():
     resolved = space({"l2": {"per": "neuron"}, "learning_rate": {"per": "layer"}, "momentum": {}})
     generator = torch.Generator().manual_seed(0)
     values = {g.name: np.arange(1.0, g.size + 1) for g in resolved.groups}
-    hyper = place(resolved, values, torch.zeros((), dtype=torch.float64))
+    hyper = place(resolved, values, {}, torch.zeros((), dtype=torch.float64))
     slopes = {k: torch.randn(x.shape, generator=generator, dtype=torch.float64) for k, x in hyper.items()}
     forward = sum(float((hyper[k] * slopes[k]).sum()) for k in hyper)
     gathered = gather(resolved, slopes)
@@ -132,6 +132,11 @@ def test_a_method_may_take_a_coarser_grain():
         ({"l2": {"per": "step"}}, r"space\.l2\.per: l2 cannot be given per step"),
         ({"l2": {"high": 1e-7}}, r"space\.l2: low 1e-06 must be below high 1e-07"),
         ({"l2": {"low": 0.0}}, r"space\.l2: low 0 must be above 0 on a log scale"),
+        (
+            {"learning_rate": {"low": -1.0, "log": False}},
+            "learning_rate: -1 … 1 leaves what learning_rate can",
+        ),
+        ({"momentum": {"high": 1.5}}, r"space\.momentum: 0 … 1\.5 leaves what momentum can be: 0 … 0\.999999"),
         ({"l2": {"default": 5.0}}, r"space\.l2: default 5 must lie between low 1e-06 and high 1"),
     ],
 )

@@ -57,6 +57,25 @@ def test_other_budgets(ledger, unit, amount):
         assert ledger.spent("small", "drmad/0").trainings < ledger.spent("small", "random-global/0").trainings
 
 
+def test_a_rate_that_is_not_searched_is_the_solvers_or_the_studys(ledger):
+    space, methods = {"l2": {"per": "neuron"}}, [{"name": "drmad"}]
+    silent = run(studies_small.study(name="silent", space=space, methods=methods, seeds=[0]), ledger)
+    training = {"solver": {"name": "sgd", "learning_rate": 0.05}, "steps": 30, "batch_size": 50}
+    said = run(studies_small.study(name="said", space=space, methods=methods, seeds=[0], training=training), ledger)
+    assert list(silent.values()) == list(said.values())
+    assert ledger.arms("said")[0].settings["fixed"] == {"learning_rate": 0.05}
+    training["solver"]["momentum"] = 0.5
+    other = run(studies_small.study(name="other", space=space, methods=methods, seeds=[0], training=training), ledger)
+    assert list(other.values()) != list(said.values())
+
+
+def test_arms_draw_their_own_random_trials(ledger):
+    methods = [{"name": "random", "per": "global"}, {"name": "tpe", "per": "global"}]
+    found = run(studies_small.study(methods=methods, budget={"trainings": 3}), ledger)
+    points = [found[label, 1][0]["l2"] for label in ("random-global/0", "tpe-global/0", "random-global/1")]
+    assert len(set(points)) == 3
+
+
 def test_hypergradient_work_is_charged(ledger):
     run(studies_small.study(budget={"trainings": 1}, seeds=[0]), ledger)
     # 30 steps; 2 segments: a graph and 4 products of 4/3 on all 100 rows (2 batches); 200 validation rows (4 batches)
@@ -197,6 +216,14 @@ def test_best_weights_are_kept_for_every_arm(ledger):
         ({"methods": [{"name": "tpe", "startups": 1}]}, BadStudy, r"methods\.tpe\.startups: .*did you mean 'startup'"),
         ({"training": {"solver": {"name": "sgd", "nesterov": True}, "steps": 9, "batch_size": 9}}, BadStudy,
          r"training\.sgd\.nesterov: unknown option"),
+        ({"training": {"solver": {"name": "sgd", "learning_rate": 0.1}, "steps": 9, "batch_size": 9}}, BadStudy,
+         r"training\.sgd\.learning_rate: learning_rate is searched \(space\.learning_rate\) and fixed"),
+        ({"training": {"solver": {"name": "sgd", "momentum": 2}, "steps": 9, "batch_size": 9}}, BadStudy,
+         r"training\.sgd\.momentum: 2 must be a number between 0 and 0\.999999"),
+        ({"training": {"solver": "adam", "steps": 9, "batch_size": 9}, "space": {"beta2": {}}}, BadStudy,
+         r"methods\.drmad: drmad cannot differentiate beta2: use exact"),
+        ({"space": {"learning_rate": {"per": "step"}}, "methods": [{"name": "drmad", "steps": 31}]}, BadStudy,
+         r"methods\.drmad: steps 31 is more than the training's 30"),
         ({"budget": {"gradient_evaluations": 5}}, BadStudy, r"gradient_evaluations 5 is less than one trial of drmad"),
         ({"problem": {"data": "digits", "split": {"train": 5000, "validation": 10}}}, BadData, "1797"),
     ],
@@ -205,6 +232,12 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(ledger, change
     with pytest.raises(error, match=message):
         run(studies_small.study(**changes), ledger)
     assert ledger.studies() == []
+
+
+def test_a_gpu_that_torch_cannot_use_is_refused(ledger, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(BadStudy, match=r"resources\.gpus 1: no usable CUDA device here; set gpus: 0"):
+        run(studies_small.study(resources={"gpus": 1.0}, execution="serial"), ledger)
 
 
 def test_a_refusal_travels_out_of_a_worker(ledger):

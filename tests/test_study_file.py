@@ -95,6 +95,7 @@ FAULTS = {
     "model path": ("{mlp: [50, 50], activation: tanh}", "resnet", "problem.model: 'resnet' is neither"),
     "no seeds": ("seeds: 2", "seeds: 0", "seeds: 0 must be 1 or more, or a list"),
     "same seeds": ("seeds: 2", "seeds: [1, 1]", "seeds: .*must be distinct"),
+    "huge seed": ("seeds: 2", "seeds: [9223372036854775808]", "seeds: .*between 0 and 2⁶³"),
     "name": ("name: small", "name: a/b", "name: 'a/b' must be letters"),
     "same method": ("- drmad", "- {name: tpe, per: global}", "methods: 'tpe-global' stands here twice"),
     "key twice": ("name: small", "name: small\nname: large", "key 'name' stands twice"),

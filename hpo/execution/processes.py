@@ -51,11 +51,13 @@ class Processes:
         slot = next((i for i, last in enumerate(self._last) if last is None or last.done()), None)
         if slot is None:
             raise RuntimeError(f"all {self.slots} slots are busy: wait for a future before submitting more")
-        last = self._last[slot]
-        if last is not None and isinstance(last.exception(), BrokenExecutor):
+        try:
+            future = self._pools[slot].submit(function, *args, **kwargs)
+        except BrokenExecutor:  # its worker died, with its last work or idle
             self._pools[slot].shutdown(wait=False)
             self._pools[slot] = self._pool(slot)
-        future = self._last[slot] = self._pools[slot].submit(function, *args, **kwargs)
+            future = self._pools[slot].submit(function, *args, **kwargs)
+        self._last[slot] = future
         return future
 
     def close(self, wait: bool = True) -> None:

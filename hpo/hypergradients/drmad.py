@@ -35,6 +35,9 @@ PRODUCT: Mapping[Kind, float] = {"gauss-newton": 4 / 3, "hessian": 2.0}
 and a backward pass, 1 + 2 units; Jx and Jᵀx are 2 each; a double backward pass is 6. A segment's graph is charged 1."""
 
 
+TRUSTED = ("l2", "learning_rate", "momentum")
+
+
 class DrMAD:
     """Reverse mode over `knots` kept states; memory (knots)·N and `krylov`·N, independent of T.
 
@@ -71,6 +74,14 @@ class DrMAD:
         self.knots, self.krylov = knots, krylov
         self.curvature: Kind = curvature
         self.rows, self.clamp, self.steps = rows, clamp, steps
+
+    def check(self, steps: int, names: Collection[str]) -> None:
+        """Raises ValueError for Adam's betas, whose effect the heavy-ball form cuts, and for S > T with a schedule."""
+        cut = sorted({n.partition("[")[0].partition(".")[0] for n in names} - {*TRUSTED})
+        if cut:
+            raise ValueError(f"drmad cannot differentiate {', '.join(cut)}: use exact, or leave it out of the space")
+        if self.steps is not None and self.steps > steps and any("[t]" in n for n in names):
+            raise ValueError(f"steps {self.steps} is more than the training's {steps}, which a schedule does not cover")
 
     def keeps(self, steps: int) -> Collection[int]:
         """`knots` steps from 0 to T, evenly spaced."""
@@ -112,7 +123,8 @@ class DrMAD:
         with torch.enable_grad():
             knobs = {name: x.detach().requires_grad_() for name, x in hyper.items()}
             local = _averaged(knobs, start, stop)
-            ball = training.solver.heavy_ball(middle, local, start + steps // 2)
+            after = between(states[start], states[stop], (steps + 1) / (2 * steps))
+            ball = training.solver.heavy_ball(after, local, start + (steps - 1) // 2)
             penalty = {n: setting(local, "l2", n, start) for n, w in middle.weights.items() if _penalised(local, n, w)}
         rate = flatten(ball.rate).detach()
         root = rate.sqrt()
@@ -167,10 +179,9 @@ class DrMAD:
 
     def _batch(self, training: Training, segment: int) -> Batch:
         """Rows of the training part, other ones for each segment while there are enough."""
-        rows, available = self._rows(training), len(training.train.targets)
-        first = (segment * rows) % (available - rows + 1)
-        part = slice(first, first + rows)
-        return Batch(segment, training.train.inputs[part], training.train.targets[part])
+        rows, whole = self._rows(training), training.train
+        part = (torch.arange(rows, device=whole.targets.device) + (segment - 1) * rows) % len(whole.targets)
+        return Batch(segment, whole.inputs[part], whole.targets[part])
 
 
 def between(a: State, b: State, share: float) -> State:

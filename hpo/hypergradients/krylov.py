@@ -33,7 +33,7 @@ def subspace(product: Product, starts: list[Tensor], dimension: int) -> Subspace
     """The block Krylov space of a symmetric matrix from one or two start vectors `[N]`, at most `dimension` wide.
 
     Full re-orthogonalisation, done twice: in float32 one pass is not enough. Cost: `dimension` products at most;
-    fewer where the space closes on itself.
+    fewer where the space closes on itself. What is not finite makes every eigenvalue NaN.
     """
     basis: list[Tensor] = []
     images: list[Tensor] = []
@@ -48,6 +48,8 @@ def subspace(product: Product, starts: list[Tensor], dimension: int) -> Subspace
         return Subspace(empty, empty.new_zeros(0, dtype=torch.float64))
     q = torch.stack(basis, dim=1)
     small = (q.T @ torch.stack(images, dim=1)).double()
+    if not bool(torch.isfinite(small).all()):
+        return Subspace(q, torch.full_like(small[0], torch.nan))
     values, rotation = torch.linalg.eigh((small + small.T) / 2)
     return Subspace(q @ rotation.to(q.dtype), values)
 
@@ -60,7 +62,7 @@ def _extend(basis: list[Tensor], vector: Tensor) -> None:
         for q in basis:
             fresh = fresh - torch.dot(q, fresh) * q
     left = torch.linalg.vector_norm(fresh)
-    if bool(left > 100 * torch.finfo(vector.dtype).eps * size):
+    if not bool(left <= 100 * torch.finfo(vector.dtype).eps * size):  # true of NaN as well, which must show
         basis.append(fresh / left)
 
 

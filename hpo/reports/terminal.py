@@ -1,6 +1,6 @@
 """Tables for a terminal of 80 columns or more, or for a file: from the JSON of `listing` to what rich prints.
 
-rich.console.Console().print(terminal.comparison(listing.compare(ledger, "digits-per-neuron")))
+terminal.compare(rich.console.Console(), listing.compare(ledger, "digits-per-neuron"))
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ waits for its turn at once and never fails half-way; the tables are created in o
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -71,7 +73,12 @@ class Database:
     @contextmanager
     def _transaction(self, begin: str, isolation_level: str) -> Iterator[Session]:
         options = {"isolation_level": isolation_level} if self._postgresql else {"begin": begin}
-        with self._explained(), Session(self._engine.execution_options(**options)) as session, session.begin():
+        with (
+            _uninterrupted(),
+            self._explained(),
+            Session(self._engine.execution_options(**options)) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager
@@ -155,6 +162,19 @@ def _begin(connection: Connection) -> None:
 
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the transaction has ended: breaking it off would leave its lock behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread only
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _explanation(error: DBAPIError) -> str:

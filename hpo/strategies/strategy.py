@@ -30,6 +30,11 @@ class Strategy(Protocol):
         ...
 
 
+def arm_seed(label: str) -> int:
+    """A 32-bit seed for all decisions of an arm; its label holds method, solver and seed."""
+    return int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "big")
+
+
 def trial_seed(seed: int, number: int) -> int:
     """A 32-bit seed for one decision, the same wherever and whenever it is made."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{number}".encode()).digest()[:4], "big")

@@ -1,5 +1,6 @@
 """What every executor keeps: a new entry in `hpo.registry.EXECUTORS` is tested by being there."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -77,6 +78,21 @@ def test_a_worker_that_dies_breaks_its_own_future_only():
         assert isinstance(broken.exception(), BrokenExecutor)
         for _ in range(4):
             assert processes.submit(double, 5).result() == 10
+    finally:
+        processes.close()
+
+
+def test_a_worker_that_dies_idle_is_replaced():
+    processes = Processes(resources(workers=1))
+    try:
+        pid = processes.submit(os.getpid).result()
+        os.kill(pid, signal.SIGKILL)
+        while alive(pid):
+            time.sleep(0.01)
+        for _ in range(3):
+            with contextlib.suppress(BrokenExecutor):  # the pool may notice only now
+                assert processes.submit(double, 2).result() == 4
+        assert processes.submit(double, 3).result() == 6
     finally:
         processes.close()
 

@@ -192,3 +192,96 @@ def test_a_space_that_closes_costs_fewer_products():
 def test_options_out_of_range_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         DrMAD(**options)
+
+
+def test_a_segment_is_the_plain_recursion_with_constant_curvature_and_velocity():
+    """Every derivative of one segment, momentum and schedule included, against the loop the paper's recursion is."""
+    steps, momentum = 7, 0.4
+    training, weights, _ = quadratic(steps)
+    hyper = {
+        "learning_rate[t]": torch.linspace(0.02, 0.05, steps, dtype=torch.float64),
+        "momentum": tiny.tensor(momentum),
+        "l2.w": torch.full((1, 4), 0.3, dtype=torch.float64),
+    }
+    first = training.solver.init(weights, hyper, training.batches(0))
+    last = first._replace(weights={"w": weights["w"] + tiny.tensor(0.3, -0.2, 0.1, 0.5)})
+    found = DrMAD(knots=2, krylov=8, clamp=None).pull_back(training, hyper, {0: first, steps: last})
+
+    rate = hyper["learning_rate[t]"].mean()
+    rows = training.train.inputs
+    hessian = 2 * rows.T @ rows / len(rows) + 0.3 * torch.eye(4, dtype=torch.float64)
+    velocity = (weights["w"] - last.weights["w"])[0] / (steps * rate)  # w moves by −rate·v a step
+    middle = weights["w"][0] + (steps - 1) / (2 * steps) * (last.weights["w"] - weights["w"])[0]
+    point = last.weights["w"].clone().requires_grad_()
+    a = torch.autograd.grad(training.validation_loss({"w": point}), point)[0][0]
+    b, rate_bar, momentum_bar, l2_bar = torch.zeros_like(a), 0.0, 0.0, torch.zeros_like(a)
+    for _ in range(steps):
+        rate_bar = rate_bar - a @ velocity
+        b = b - rate * a
+        momentum_bar = momentum_bar + b @ velocity
+        l2_bar = l2_bar + b * middle
+        a = a + hessian @ b
+        b = momentum * b
+    torch.testing.assert_close(found["l2.w"][0], l2_bar, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found["momentum"], momentum_bar, rtol=1e-9, atol=1e-12)
+    schedule = (rate_bar / steps).expand(steps)
+    torch.testing.assert_close(found["learning_rate[t]"], schedule, rtol=1e-9, atol=1e-12)
+
+
+def test_adams_segments_use_the_second_moment_after_the_step():
+    """A knot at every step: the first segment starts where the second moment is zero, and must not explode."""
+    training = tiny.training(Adam(tiny.loss), 24, size=60)
+    hyper = {"learning_rate": tiny.tensor(0.02), **tiny.per_neuron_l2()}
+    exact = hypergradient("exact", training, tiny.weights(), hyper).gradient
+    options = {"knots": 25, "krylov": 6, "curvature": "hessian", "clamp": None, "rows": 60}
+    found = hypergradient("drmad", training, tiny.weights(), hyper, **options).gradient
+    names = list(tiny.per_neuron_l2())
+    sizes = [torch.cat([g[n].reshape(-1) for n in names]).norm() for g in (found, exact)]
+    assert 0.3 < float(sizes[0] / sizes[1]) < 3
+    assert cosine(found, exact, names) > 0.8
+
+
+def test_every_segment_sees_rows_of_its_own_while_there_are_any():
+    training = tiny.training(SGD(tiny.loss), 40)
+    method = DrMAD(knots=4, rows=20)
+    seen = [method._batch(training, segment).inputs for segment in (1, 2, 3)]
+    assert torch.equal(torch.cat(seen), training.train.inputs)
+    wrapped = method._batch(training, 4)
+    assert torch.equal(wrapped.inputs, training.train.inputs[:20])
+    assert torch.equal(wrapped.targets, training.train.targets[:20])
+    assert torch.equal(DrMAD(rows=50)._batch(training, 2).targets[10:], training.train.targets[:40])
+
+
+def test_the_paper_takes_its_states_from_the_line_between_knots():
+    """A solver that writes down where it was asked to be: the middle of each of the S pieces of the path."""
+    places = []
+
+    class Watched(SGD):
+        def step(self, state, hyper, batch):
+            places.append((batch.index, state.weights["layers.0.bias"].detach()[0].item()))
+            return super().step(state, hyper, batch)
+
+    training = tiny.training(Watched(tiny.loss), 8)
+    knots = {}
+    for step, value in [(0, 0.0), (4, 4.0), (8, 16.0)]:
+        weights = {**tiny.weights(), "layers.0.bias": torch.full((5,), value, dtype=torch.float64)}
+        knots[step] = training.solver.init(weights, {}, training.batches(0))
+    DrMAD(knots=3, steps=4).pull_back(training, HYPER, knots)
+    assert places == [(3, 13.0), (2, 7.0), (1, 3.0), (0, 1.0)]
+
+
+def test_what_is_not_finite_stays_visible():
+    training, weights, hyper = quadratic(8)
+    spoilt = training.validation._replace(inputs=training.validation.inputs * math.nan)
+    found = hypergradient("drmad", training._replace(validation=spoilt), weights, hyper).gradient
+    assert torch.isnan(found["l2.w"]).all()
+
+
+def test_adams_betas_and_uncovered_schedules_are_refused_by_name():
+    training = tiny.training(Adam(tiny.loss), 5)
+    hyper = {"learning_rate": tiny.tensor(0.1), "beta1": tiny.tensor(0.9), "beta2": tiny.tensor(0.99)}
+    with pytest.raises(ValueError, match="drmad cannot differentiate beta1, beta2: use exact"):
+        hypergradient("drmad", training, tiny.weights(), hyper)
+    schedule = {"learning_rate[t]": torch.full((5,), 0.1, dtype=torch.float64)}
+    with pytest.raises(ValueError, match="steps 6 is more than the training's 5"):
+        hypergradient("drmad", training, tiny.weights(), schedule, knots=2, steps=6)

@@ -145,3 +145,15 @@ def test_ranges_hold_together(name):
         assert declared.low <= declared.default <= declared.high, key
         assert not declared.log or declared.low > 0, key
         assert set(declared.grains) <= set(GRAINS), key
+
+
+def test_vmap_over_minibatches_alone(name):
+    solver, state, batch = started(name)
+    parts = [batch(0), batch(1)]
+    inputs, targets = (torch.stack([p[i] for p in parts]) for i in (1, 2))
+    together = torch.vmap(lambda x, y: solver.step(state, HYPER[name], parts[0]._replace(inputs=x, targets=y)).weights)
+    found = together(inputs, targets)
+    for i, part in enumerate(parts):
+        alone = solver.step(state, HYPER[name], part._replace(index=0)).weights
+        for n, w in alone.items():
+            torch.testing.assert_close(found[n][i], w, rtol=1e-12, atol=1e-12)

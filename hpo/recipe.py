@@ -1,0 +1,100 @@
+"""From the names in a study file to the things they mean: one arm's problem, solver and derivative.
+
+Every fault a name can have is found here, before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from hpo import options, spec
+from hpo.failures import BadStudy
+from hpo.hypergradients import HYPERGRADIENTS
+from hpo.hypergradients.training import Hypergradient, Training, method
+from hpo.problems.problem import Problem, build
+from hpo.registry import STRATEGIES, resolve
+from hpo.spec import Arm, Study
+from solvers import SOLVERS
+from solvers.ranges import Range
+from solvers.solver import Solver
+
+
+class Recipe(NamedTuple):
+    """What an arm trains with. `fixed`: hyperparameters that are not searched; `settings`: the derivative's options."""
+
+    problem: Problem
+    training: Training
+    fixed: Mapping[str, float]
+    derivative: Hypergradient | None
+    settings: Mapping[str, Any]
+
+
+def recipe(study: Study, arm: Arm, data_dir: Path | None) -> Recipe:
+    """Everything of an arm but its values. Raises BadStudy or BadData naming the key."""
+    problem = _problem(study, arm.seed, data_dir)
+    solver, fixed = _solver(study, arm, problem)
+    training = Training(
+        solver,
+        problem.network.forward,
+        problem.criterion,
+        problem.batches,
+        study.training.steps,
+        problem.train,
+        problem.validation,
+    )
+    derivative, settings = _derivative(arm)
+    return Recipe(problem, training, fixed, derivative, settings)
+
+
+def _solver(study: Study, arm: Arm, problem: Problem) -> tuple[Solver[Any], dict[str, float]]:
+    """The solver, and the hyperparameters the study fixes or leaves to its default."""
+    constructor, key = resolve(SOLVERS[arm.solver.name]), f"training.{arm.solver.name}"
+    declared: Mapping[str, Range] = constructor.hyperparameters
+    given = arm.solver.options
+    held = {name: value for name, value in given.items() if name in declared}
+    rest = {name: value for name, value in given.items() if name not in declared}
+    solver = constructor(problem.loss, **options.checked(constructor, rest, key, also=declared))
+    fixed = {name: r.default for name, r in declared.items() if r.required}
+    fixed |= {name: _number(f"{key}.{name}", value, declared[name]) for name, value in held.items()}
+    for name in sorted(set(held) & set(study.space)):
+        raise BadStudy(f"{key}.{name}: {name} is searched (space.{name}) and fixed: leave one of the two out")
+    return solver, {name: value for name, value in fixed.items() if name not in study.space}
+
+
+def _number(key: str, value: object, declared: Range) -> float:
+    least, most = declared.limits
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+    if not least <= number <= most:
+        raise BadStudy(f"{key}: {value!r} must be a number between {least:g} and {most:g}")
+    return number
+
+
+def _derivative(arm: Arm) -> tuple[Hypergradient | None, dict[str, Any]]:
+    """The hypergradient method of an arm with the options that are its own (the others are the descent's)."""
+    if arm.method.name not in HYPERGRADIENTS:
+        return None, {}
+    constructor, key = resolve(HYPERGRADIENTS[arm.method.name]), f"methods.{arm.title}"
+    outer = options.names(resolve(STRATEGIES["descent"])) - {"derivative"}
+    mine = {name: value for name, value in arm.method.options.items() if name not in outer}
+    given = options.checked(constructor, mine, key, also=outer)
+    try:
+        return method(arm.method.name, **given), given
+    except ValueError as error:
+        raise BadStudy(f"{key}: {error}") from error
+
+
+def _problem(study: Study, seed: int, data_dir: Path | None) -> Problem:
+    if study.resources.gpus and not torch.cuda.is_available():
+        raise BadStudy(f"resources.gpus {study.resources.gpus:g}: no usable CUDA device here; set gpus: 0")
+    device = "cuda" if study.resources.gpus else "cpu"
+    return _built(study.problem, study.training.batch_size, seed, data_dir, device)
+
+
+@lru_cache(maxsize=4)
+def _built(problem: spec.Problem, batch_size: int, seed: int, data_dir: Path | None, device: str) -> Problem:
+    return build(problem, batch_size, seed, data_dir, device)
