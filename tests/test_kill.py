@@ -39,9 +39,9 @@ def written(folder, workers, steps):
     return study
 
 
-def started(arguments, storage):
+def started(arguments, storage, prefix=()):
     return subprocess.Popen(
-        [*COMMAND, *arguments, "--storage", storage, "--quiet"],
+        [*prefix, *COMMAND, *arguments, "--storage", storage, "--quiet"],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -109,3 +109,16 @@ def test_an_interrupt_ends_cleanly(tmp_path, sent, workers):
         assert trials
         assert {t.state for t in trials} == {"complete"}
         assert ledger.study("small").holder is None
+
+
+def test_sigterm_ends_a_run_that_a_script_put_in_the_background(tmp_path):
+    """There the shell ignores SIGINT for it, and SIGTERM must not be ignored along with it."""
+    written(tmp_path, 1, steps=3000)
+    path, storage = tmp_path / "hpo.db", f"sqlite:///{tmp_path}/hpo.db"
+    process = started(["run", str(tmp_path / "small.yaml")], storage, ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"])
+    while process.poll() is None and closed(path) < 1:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert (process.returncode, error) == (130, "hpo: interrupted; finished trials are kept\n")

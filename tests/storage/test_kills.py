@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -9,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import select, text
 
 from hpo.spec import Study
 from hpo.storage.ledger import Ledger
+from hpo.storage.tables import StudyRow
 from hpo.trial import Outcome, Proposal
 
 SIZE = 50_000
@@ -81,3 +85,20 @@ def test_no_half_trial_is_left(url: str, study: Study, tmp_path: Path) -> None:
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     connection.close()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_the_transaction(ledger: Ledger, study: Study, sent: signal.Signals) -> None:
+    """Breaking a transaction off would leave its lock behind, and this process waiting for itself."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), ledger._database.write() as session:
+            ledger._database.alone(session)
+            os.kill(os.getpid(), sent)
+            session.execute(text("SELECT 1"))
+            session.add(StudyRow(name="kept", spec={}, digest="", versions={}))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with ledger._database.read() as session:
+        assert session.scalars(select(StudyRow.name)).all() == ["kept"]
+    ledger.begin(study, {})
