@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hpo.spec import Study
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 storage_option = click.option(
     "--storage", envvar="HPO_STORAGE", default="sqlite:///hpo.db", show_default=True, metavar="URL",
@@ -51,6 +49,8 @@ class Commands(click.Group):
 @click.version_option(__version__)
 def main() -> None:
     """Tune the hyperparameters of a PyTorch training, from a handful to thousands."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"  # before numpy is loaded: sums must not depend on cores; trainings set their own
 
 
 @main.command()
@@ -67,7 +67,7 @@ def init(file: Path) -> None:
         file.write_text((Path(__file__).parent / "starter.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{file}: cannot be written ({error.strerror}); give a path in a folder that exists") from error
-    click.echo(f"{file} is written. Next:  hpo run {file}")
+    click.echo(f"{file} is written. Next:  hpo run {shlex.quote(str(file))}")
 
 
 @main.command()
@@ -105,8 +105,6 @@ def resume(name: str, storage: str, data_dir: Path | None, quiet: bool) -> None:
 
 
 def _run(study: Study, storage: str, data_dir: Path | None, quiet: bool) -> None:
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(study.resources.threads)  # before numpy or torch is loaded
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     from hpo import progress
@@ -117,9 +115,9 @@ def _run(study: Study, storage: str, data_dir: Path | None, quiet: bool) -> None
 
     console = _console()
     watcher = progress.watcher(console, quiet)
-    with Ledger.open(storage) as ledger:
+    with loop.prepared(study, data_dir) as ready, Ledger.open(storage) as ledger:
         try:
-            loop.run(study, ledger, data_dir, watcher, installed())
+            loop.run(ready, ledger, watcher, installed())
         finally:
             watcher.stop()
         if not quiet:
@@ -218,7 +216,7 @@ def export(name: str, output: Path, arm: str | None, storage: str) -> None:
 
     with Ledger.open(storage, create=False) as ledger:
         label, number = write(ledger, name, output, arm)
-    click.echo(f"{output}: weights of trial {number} of {label}. Try:  python {output / 'load.py'}")
+    click.echo(f"{output}: weights of trial {number} of {label}. Try:  python {shlex.quote(str(output / 'load.py'))}")
 
 
 def _echo_json(value: object) -> None:

@@ -61,7 +61,7 @@ def evaluate(task: Task) -> Outcome:
         made = recipe(task.study, task.arm, task.data_dir)
         started = time.perf_counter()  # data sets are loaded once a worker: no arm's cost
         return _evaluated(task, made, started)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return _failed(reason, Cost(1, task.plan.evaluations, time.perf_counter() - started))
 
@@ -90,7 +90,8 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
             gradient, failure = None, f"the {task.proposal.derivative} hypergradient is not finite"
     weights = None
     if validation_loss < task.incumbent:
-        weights = {name: w.detach().cpu().numpy() for name, w in final.weights.items()}
+        everything = {**problem.network.constants, **final.weights}
+        weights = {name: w.detach().cpu().numpy() for name, w in everything.items()}
     cost = Cost(1, spent, time.perf_counter() - started)
     return Outcome("complete", validation_loss, test_loss, test_accuracy, curve, cost, gradient, failure, weights)
 

@@ -5,6 +5,7 @@ them.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_type_hints
 
@@ -25,7 +26,8 @@ def checked(
     key: str,
     also: Collection[str] = (),
 ) -> dict[str, Any]:
-    """`given` converted to the annotated types. Raises BadStudy naming `key.option` for an unknown name or a wrong
+    """`given` as the annotated types have it (a list as a tuple, a whole number as a float). Raises BadStudy naming
+    `key.option` for an unknown name or a wrong
     type.
 
     `also` names options that are checked elsewhere and only listed in the message.
@@ -37,7 +39,7 @@ def checked(
         if name not in allowed:
             raise BadStudy(f"{key}.{name}: {unknown('option', name, allowed | set(also))}")
         try:
-            converted[name] = TypeAdapter(hints[name]).validate_python(value)
+            converted[name] = TypeAdapter(hints[name]).validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             raise BadStudy(f"{key}.{name}: {fault['msg'].lower()}, not {value!r}") from error

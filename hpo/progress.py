@@ -36,7 +36,7 @@ class Lines:
     def begun(self, study: Study, arms: Sequence[ArmRun]) -> None:
         done = sum(len(a.trials) for a in arms)
         word = f"continues after {done} trials" if done else "begins"
-        self.console.print(f"study {study.name} {word}: {len(arms)} arms", highlight=False)
+        self.console.print(f"study {study.name} {word}: {len(arms)} arms", highlight=False, markup=False)
 
     def opened(self, arm: ArmRun, proposal: Proposal) -> None: ...
 
@@ -48,7 +48,7 @@ class Lines:
         self.console.print(
             f"{clock:7.1f} s  {arm.label:<16} trial {trial.number:>3}  {value}  best {arm.best:.4f}  "
             f"cost {arm.cost.gradient_evaluations:,.0f}",
-            highlight=False, soft_wrap=True,
+            highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
 
     def ended(self, arm: ArmRun) -> None: ...
@@ -61,7 +61,7 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self.bars = Progress(
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description:<18}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("trial {task.fields[trial]:>3}"),
             TextColumn("best {task.fields[best]}"),

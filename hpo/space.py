@@ -21,10 +21,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Strict, model_validator
 
 from hpo.failures import BadStudy, unknown
 from hpo.trial import Array, Values
@@ -37,9 +37,9 @@ class Dimension(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     per: Grain = "global"
-    low: float | None = None
-    high: float | None = None
-    default: float | None = None
+    low: Annotated[float, Strict()] | None = None
+    high: Annotated[float, Strict()] | None = None
+    default: Annotated[float, Strict()] | None = None
     log: bool | None = None
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, field_validator, model_validator
 
 from hpo.failures import unknown
 from hpo.hypergradients import HYPERGRADIENTS
@@ -21,7 +21,11 @@ from hpo.space import Dimension
 from solvers import SOLVERS
 from solvers.ranges import Grain
 
-Rows = int | float
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+"""Not a text or a truth value that could be read as one."""
+
+Rows = Whole | Number
 """A number of rows (an integer), or a fraction of them (between 0 and 1)."""
 
 METHODS = sorted((set(STRATEGIES) - {"descent"}) | set(HYPERGRADIENTS))
@@ -48,7 +52,7 @@ class Split(_Part, frozen=True):
 class Perceptron(_Part, frozen=True):
     """`{mlp: [50, 50, 50], activation: relu}`."""
 
-    mlp: tuple[int, ...]
+    mlp: tuple[Whole, ...]
     activation: Literal["relu", "tanh", "sigmoid", "softplus", "gelu"] = "relu"
 
     @field_validator("mlp")
@@ -110,8 +114,8 @@ class Training(_Part, frozen=True):
     """How one training goes. `solver` may be a list: one arm each."""
 
     solver: tuple[SolverChoice, ...] = (SolverChoice(name="sgd"),)
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    steps: Whole = Field(ge=1)
+    batch_size: Whole = Field(ge=1)
 
     @field_validator("solver", mode="before")
     @classmethod
@@ -154,9 +158,9 @@ class Method(BaseModel):
 class Budget(_Part, frozen=True):
     """What each arm may spend in total; exactly one of the three."""
 
-    trainings: int | None = Field(None, ge=1)
-    gradient_evaluations: float | None = Field(None, gt=0, allow_inf_nan=False)
-    seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
+    trainings: Whole | None = Field(None, ge=1)
+    gradient_evaluations: Number | None = Field(None, gt=0, allow_inf_nan=False)
+    seconds: Number | None = Field(None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one(self) -> Budget:
@@ -178,9 +182,9 @@ class Budget(_Part, frozen=True):
 class Resources(_Part, frozen=True):
     """Where trainings run: worker processes, BLAS threads in each, and the share of a GPU each may use."""
 
-    workers: int = Field(1, ge=1)
-    threads: int = Field(1, ge=1)
-    gpus: float = Field(0.0, ge=0.0)
+    workers: Whole = Field(1, ge=1)
+    threads: Whole = Field(1, ge=1)
+    gpus: Number = Field(0.0, ge=0.0)
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,7 @@ class Study(_Part, frozen=True):
     space: dict[str, Dimension] = Field(min_length=1)
     methods: tuple[Method, ...] = Field(min_length=1)
     budget: Budget
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Whole, ...] = (0,)
     resources: Resources = Resources.model_validate({})
     execution: str = "auto"
 
@@ -247,7 +251,7 @@ class Study(_Part, frozen=True):
 
     @field_validator("seeds")
     @classmethod
-    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    def _seeds(cls, seeds: tuple[Whole, ...]) -> tuple[int, ...]:
         if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
             raise ValueError(f"{list(seeds)} must be distinct numbers between 0 and 2⁶³ − 1")
         return seeds

@@ -10,8 +10,9 @@ by seed, so that all end at about the same time.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -121,11 +122,24 @@ def strategy_for(arm: Arm, plan: Plan) -> Strategy:
         raise BadStudy(f"{key}.{error}") from error
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A study that can be run: its workers, and the plan of every arm by label."""
+
+    study: Study
+    data_dir: Path | None
+    executor: Executor
+    plans: Mapping[str, Plan]
+
+
 def plans(study: Study, executor: Executor, data_dir: Path | None) -> dict[str, Plan]:
-    """Every arm's plan, by label. Raises BadStudy or BadData for what does not fit; nothing is written."""
+    """Every arm's plan, by label. Raises BadStudy or BadData for what does not fit."""
     found = {}
     for arm in study.arms():
-        found[arm.label] = executor.submit(worker.plan, study, arm, data_dir).result()
+        try:
+            found[arm.label] = executor.submit(worker.plan, study, arm, data_dir).result()
+        except BrokenExecutor as error:
+            raise BadStudy("problem: the worker process died while it was built (out of memory, or killed)") from error
         charge = found[arm.label].evaluations
         if study.budget.unit == "gradient_evaluations" and study.budget.amount < charge:
             raise BadStudy(
@@ -136,31 +150,43 @@ def plans(study: Study, executor: Executor, data_dir: Path | None) -> dict[str, 
     return found
 
 
-def run(study: Study, ledger: Ledger, data_dir: Path | None, watcher: Watcher, versions: Mapping[str, str]) -> None:
-    """Run a study, or what is left of it, until every arm has spent its budget.
+@contextmanager
+def prepared(study: Study, data_dir: Path | None) -> Iterator[Ready]:
+    """The study checked and its workers started, before any database is touched. Raises as `plans`.
 
-    Raises BadInput before anything is written when the study cannot be run; StudyFailed at the end when an arm has no
-    usable trial; KeyboardInterrupt is passed on after the running trials are given up, all finished ones being kept.
+    The workers end with the block: after their work, or at once when it is left by an exception.
     """
     executor: Executor = resolve(EXECUTORS[choose(study.execution, study.resources)])(study.resources)
     finished = False
     try:
-        prepared = plans(study, executor, data_dir)
-        ledger.begin(study, versions)
-        ledger.hold(study.name)
-        try:
-            ledger.release(study.name)  # what a killed run left open is asked for again
-            width = -(-executor.slots // len(study.arms()))
-            arms = [_restored(study, arm, prepared[arm.label], width, ledger) for arm in study.arms()]
-            watcher.begun(study, arms)
-            _loop(study, arms, executor, ledger, data_dir, watcher)
-            finished = True
-        finally:
-            executor.close(wait=finished)
-            ledger.release(study.name)
-            ledger.let_go(study.name)
+        yield Ready(study, data_dir, executor, plans(study, executor, data_dir))
+        finished = True
     finally:
         executor.close(wait=finished)
+
+
+def run(ready: Ready, ledger: Ledger, watcher: Watcher, versions: Mapping[str, str]) -> None:
+    """Run a study, or what is left of it, until every arm has spent its budget.
+
+    Raises BadInput before anything is written when the ledger holds another study of that name; StudyFailed at the end
+    when an arm has no usable trial. An exception, KeyboardInterrupt among them, gives up the running trials; all
+    finished ones are kept.
+    """
+    study, executor = ready.study, ready.executor
+    ledger.begin(study, versions)
+    ledger.hold(study.name)
+    try:
+        ledger.release(study.name)  # what a killed run left open is asked for again
+        width = -(-executor.slots // len(study.arms()))
+        arms = [_restored(study, arm, ready.plans[arm.label], width, ledger) for arm in study.arms()]
+        watcher.begun(study, arms)
+        _loop(study, arms, executor, ledger, ready.data_dir, watcher)
+    except BaseException:
+        executor.close(wait=False)
+        raise
+    finally:
+        ledger.release(study.name)
+        ledger.let_go(study.name)
     barren = [a.label for a in arms if not a.usable]
     if barren:
         raise StudyFailed(

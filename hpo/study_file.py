@@ -29,7 +29,7 @@ def parse(text: str, source: str = "study") -> Study:
     """The study in a YAML text; `source` names it in messages. Raises BadStudy."""
     try:
         content = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BadStudy(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise BadStudy(f"{source}: a study file is a mapping with the keys {', '.join(Study.model_fields)}")
@@ -69,6 +69,11 @@ def _fields_at(path: list[str]) -> list[str]:
     return list(here.model_fields)
 
 
+def text(study: Study) -> str:
+    """A study as YAML that `parse` reads back as the same study."""
+    return yaml.dump(study.canonical(), Dumper=_Dumper, sort_keys=False)
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's idea of a number (`1e-3` is one) and no silent second value for a key."""
 
@@ -81,8 +86,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: text that looks like one of its numbers is quoted."""
+
+
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?[0-9]+",
+    "tag:yaml.org,2002:float": r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?i:inf)|\.(?i:nan)",
+}
+for _kind in (_Loader, _Dumper):
+    _kind.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for _tag, _pattern in _NUMBERS.items():
+        _kind.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list("-+0123456789."))

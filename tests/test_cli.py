@@ -178,8 +178,7 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(here, case, monkeypa
         assert re.search(message, result.output), result.output
         assert result.output.startswith("hpo: ")
         assert result.output.count("\n") == 1, "one line"
-    if (here / "hpo.db").exists():
-        assert hpo("list", "--json").output.strip() == "[]"
+    assert not (here / "hpo.db").exists()
 
 
 def lock(path):
@@ -270,3 +269,131 @@ def test_every_shipped_study_is_well_formed():
     names = [study_file.load(file).name for file in files]
     assert len(names) >= 4
     assert len(set(names)) == len(names)
+
+
+MODULES = """
+import sys
+import torch
+
+torch.manual_seed(0)
+
+
+class Frozen(torch.nn.Module):
+    def __init__(self, shape, outputs):
+        super().__init__()
+        self.first = torch.nn.Linear(64, 8).requires_grad_(False)
+        self.last = torch.nn.Linear(8, outputs)
+        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x.flatten(1)))) * self.scale
+
+
+class Attention(torch.nn.Module):
+    def __init__(self, shape, outputs):
+        super().__init__()
+        self.layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = torch.nn.Linear(8, outputs)
+
+    def forward(self, x):
+        return self.head(self.layer(x.flatten(2).squeeze(1).unflatten(1, (8, 8))).mean(1))
+
+
+class Leaves(torch.nn.Linear):
+    def forward(self, x):
+        if torch.is_grad_enabled() and len(x) == 50:
+            raise SystemExit(0)
+        return super().forward(x.flatten(1))
+
+
+class Bracketed(Leaves):
+    def forward(self, x):
+        if torch.is_grad_enabled() and len(x) == 50:
+            raise RuntimeError("no file [/data/oops]")
+        return torch.nn.Linear.forward(self, x.flatten(1))
+
+
+def frozen(shape, outputs):
+    return Frozen(shape, outputs)
+
+
+def attention(shape, outputs):
+    return Attention(shape, outputs)
+
+
+def leaves(shape, outputs):
+    return Leaves(64, outputs)
+
+
+def bracketed(shape, outputs):
+    return Bracketed(64, outputs)
+
+
+def dies(shape, outputs):
+    import os, signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def gone(shape, outputs):
+    sys.exit(0)
+"""
+
+
+def own(here, name, text=TINY):
+    """A study of a module of one's own, in a folder whose files hide the standard library's."""
+    (here / "mine.py").write_text(MODULES)
+    (here / "random.py").write_text("raise ImportError('the wrong random')\n")
+    (here / "small.yaml").write_text(text.replace("{mlp: [8], activation: relu}", f"mine:{name}"))
+
+
+def typed(here, *arguments):
+    """A command in a process of its own."""
+    command = [sys.executable, "-P", "-c", "from hpo.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("name", ["frozen", "attention"])
+def test_a_module_of_ones_own_runs_in_workers_and_is_exported_whole(here, name):
+    own(here, name, TINY + "resources: {workers: 2}\n")
+    done = typed(here, "run", "small.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "failed" not in done.stdout, done.stdout
+    typed(here, "export", "small", "-o", "best")
+    printed = subprocess.run(
+        [sys.executable, "best/load.py"], capture_output=True, text=True, check=True, cwd=here,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
+    ).stdout  # fmt: skip
+    now, then = (float(word.strip(",")) for word in (printed.split()[2], printed.split()[-1]))
+    assert now == pytest.approx(then, abs=1e-5)
+    if name == "frozen":
+        from safetensors.numpy import load_file
+
+        stored = load_file(here / "best/weights.safetensors")
+        assert set(stored) == {"first.weight", "first.bias", "last.weight", "last.bias", "scale"}
+        assert stored["scale"].shape == ()
+
+
+@pytest.mark.parametrize(("name", "reason"), [("leaves", "SystemExit: 0"), ("bracketed", "no file [/data/oops]")])
+def test_whatever_a_module_raises_is_a_failed_trial(here, name, reason):
+    own(here, name)
+    done = typed(here, "run", "small.yaml")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.count(reason) == 6
+
+
+@pytest.mark.parametrize(("name", "reason"), [("dies", "the worker process died"), ("gone", "fails: SystemExit: 0")])
+def test_a_module_that_cannot_be_built_is_refused(here, name, reason):
+    own(here, name, TINY + "resources: {workers: 2}\n")
+    done = typed(here, "run", "small.yaml")
+    assert (done.returncode, reason in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
+    assert not (here / "hpo.db").exists()
+
+
+def test_sums_do_not_depend_on_the_number_of_cores():
+    script = "import os\nfrom hpo.cli import main\ntry:\n    main(['list'])\nexcept SystemExit:\n    pass\n"
+    script += "import sys, threadpoolctl\nassert 'numpy' in sys.modules\n"
+    script += "print([p['num_threads'] for p in threadpoolctl.threadpool_info()], file=sys.stderr)"
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert set(json.loads(done.stderr.splitlines()[-1])) <= {1}

@@ -61,7 +61,9 @@ def closed(path):
 
 def unbroken(tmp_path, study):
     with Ledger.open(f"sqlite:///{tmp_path}/unbroken.db") as ledger:
-        loop.run(study.model_copy(update={"resources": studies_small.study().resources}), ledger, None, Quiet(), {})
+        alone = study.model_copy(update={"resources": studies_small.study().resources})
+        with loop.prepared(alone, None) as ready:
+            loop.run(ready, ledger, Quiet(), {})
         return studies_small.essence(ledger, study.name)
 
 

@@ -13,7 +13,7 @@ class Method:
 
 def test_values_are_converted_to_the_annotated_types():
     assert options.names(Method) == {"rate", "kind"}
-    assert options.checked(Method, {"rate": "1e-2"}, "methods.m") == {"rate": 0.01}
+    assert options.checked(Method, {"rate": 1}, "methods.m") == {"rate": 1.0}
 
 
 def test_unknown_names_and_wrong_types_are_named():

@@ -21,7 +21,8 @@ def ledger(tmp_path):
 
 
 def run(study, ledger, watcher=None):
-    loop.run(study, ledger, None, watcher or Quiet(), {"hpo": "test"})
+    with loop.prepared(study, None) as ready:
+        loop.run(ready, ledger, watcher or Quiet(), {"hpo": "test"})
     return studies_small.essence(ledger, study.name)
 
 

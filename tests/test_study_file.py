@@ -49,6 +49,14 @@ def test_its_canonical_form_reads_back_and_names_it():
     assert study_file.parse(changed("low: 1e-6", "low: 1e-5")).digest() != study.digest()
 
 
+def test_its_text_reads_back():
+    text = changed("name: small", "name: '1e5'").replace("- drmad", "- {name: drmad, clamp: null, label: 'no'}")
+    study = study_file.parse(text)
+    assert study_file.parse(study_file.text(study)) == study
+    assert study.name == "1e5"
+    assert study.methods[0].options == {"clamp": None}
+
+
 def test_identity_leaves_out_what_may_change():
     study = study_file.parse(GOOD)
     assert study_file.parse(changed("trainings: 3", "trainings: 9")).identity() == study.identity()
@@ -97,6 +105,11 @@ FAULTS = {
     "same seeds": ("seeds: 2", "seeds: [1, 1]", "seeds: .*must be distinct"),
     "huge seed": ("seeds: 2", "seeds: [9223372036854775808]", "seeds: .*between 0 and 2⁶³"),
     "name": ("name: small", "name: a/b", "name: 'a/b' must be letters"),
+    "truth for a number": ("steps: 60", "steps: true", "training.steps: .*integer, not True"),
+    "text for a number": ("low: 1e-6", "low: '1e-6'", "space.l2.low: .*number, not '1e-6'"),
+    "sexagesimal": ("steps: 60", "steps: 1:30", "training.steps: .*integer, not '1:30'"),
+    "list as a key": ("name: small", "[a, b]: small", "not valid YAML"),
+    "no such day": ("name: small", "name: 2020-99-99", "not valid YAML"),
     "same method": ("- drmad", "- {name: tpe, per: global}", "methods: 'tpe-global' stands here twice"),
     "key twice": ("name: small", "name: small\nname: large", "key 'name' stands twice"),
     "not yaml": ("name: small", "name: [small", "not valid YAML"),

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Processes:
         self._context = multiprocessing.get_context("spawn" if cards else "forkserver")
         if not cards:
             self._context.set_forkserver_preload(["hpo.evaluation"])
+            _start_server()
         self._starts = [partial(start, card) for card in pins]
         self._pools = [self._pool(slot) for slot in range(self.slots)]
         self._last: list[Future[Any] | None] = [None] * self.slots
@@ -70,6 +72,25 @@ class Processes:
 
     def _pool(self, slot: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=self._starts[slot])
+
+
+def _start_server() -> None:
+    """Start the fork server deaf to Ctrl-C and without the current folder on its path.
+
+    Loading torch takes it a second, in which Ctrl-C would print its traceback; and a file called random.py in the
+    user's folder must not stand in for the library's.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def pin(cards: list[str], share: float, workers: int) -> list[str | None]:

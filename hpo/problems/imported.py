@@ -19,7 +19,7 @@ def imported(key: str, path: str) -> Callable[..., Any]:
     name, _, attribute = path.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)  # last: a file called random.py must not hide the library's
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(name)
@@ -29,7 +29,7 @@ def imported(key: str, path: str) -> Callable[..., Any]:
             f"{key}: no module {name!r}{missing} for {path!r}: give package.module:function, "
             f"importable from {here} or installed"
         ) from error
-    except Exception as error:  # whatever the user's module raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
         raise BadStudy(f"{key}: importing {name!r} fails: {said(error)}: correct it") from error
     found = getattr(module, attribute, None)
     if not callable(found):
@@ -43,11 +43,11 @@ def called(key: str, path: str, *arguments: object) -> Any:
     function = imported(key, path)
     try:
         return function(*arguments)
-    except Exception as error:  # whatever the user's function raises
+    except (Exception, SystemExit) as error:  # whatever the user's function raises
         given = ", ".join(repr(argument) for argument in arguments)
         raise BadStudy(f"{key}: {path}({given}) fails: {said(error)}: correct it") from error
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """The error's type and message on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

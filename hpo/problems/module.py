@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -35,8 +36,9 @@ def module(path: str, sample: Tensor, outputs: int, seed: int, device: str) -> t
     not depend on, outputs that are not `[B, outputs]`, a forward pass that is random or changes buffers or inputs.
     """
     with torch.random.fork_rng(devices=[]):
+        arguments = _arguments(path, tuple(sample.shape[1:]), outputs)  # imports the file, which may draw or seed
         torch.default_generator.manual_seed(seed)
-        made = called(KEY, path, *_arguments(path, tuple(sample.shape[1:]), outputs))
+        made = called(KEY, path, *arguments)
         if not isinstance(made, nn.Module):
             raise BadStudy(f"{KEY}: {path} returned {type(made).__name__}: return a torch.nn.Module")
         made.float().cpu()
@@ -48,14 +50,20 @@ def module(path: str, sample: Tensor, outputs: int, seed: int, device: str) -> t
     weights = {w.name: parameters[w.name].detach().clone() for w in layout}
 
     def forward(weights: Tensors, inputs: Tensor) -> Tensor:
-        return functional_call(made, dict(weights), (inputs,))
+        with sdpa_kernel(SDPBackend.MATH):  # the other attention kernels have no second derivative
+            return functional_call(made, dict(weights), (inputs,))
 
-    return Network(forward, layout), weights
+    constants = {n: p.detach() for n, p in parameters.items() if not p.requires_grad} | dict(made.named_buffers())
+    return Network(forward, layout, constants), weights
 
 
 def _arguments(path: str, shape: tuple[int, ...], outputs: int) -> tuple[object, ...]:
     """What the user's function is called with. Raises BadStudy if it requires anything else."""
-    parameters = inspect.signature(imported(KEY, path)).parameters.values()
+    function = imported(KEY, path)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:
+        raise BadStudy(f"{KEY}: {path} does not say what it takes: name a function of your own") from error
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if required and (len(required) != 2 or any(p.kind is p.KEYWORD_ONLY for p in required)):
         names = ", ".join(p.name for p in required)
@@ -85,7 +93,7 @@ def _try(path: str, made: nn.Module, sample: Tensor, outputs: int) -> None:
         buffers = {name: buffer.clone() for name, buffer in made.named_buffers()}
         inputs = sample.clone()
         first, second = made(inputs), made(sample.clone())
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise BadStudy(f"{KEY}: {path} fails on inputs of shape {tuple(sample.shape)}: {said(error)}") from error
     shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
     if shape != (len(sample), outputs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod, sqrt
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -16,10 +17,14 @@ from solvers.vectors import Tensors
 
 
 class Network(NamedTuple):
-    """`forward(weights, inputs [B, …])` → outputs `[B, D]`; `layout` says where the units of each weight lie."""
+    """`forward(weights, inputs [B, …])` → outputs `[B, D]`; `layout` says where the units of each weight lie.
+
+    `constants` are tensors that are not trained and yet belong to the network: frozen parameters, buffers.
+    """
 
     forward: Callable[[Tensors, Tensor], Tensor]
     layout: tuple[Weight, ...]
+    constants: Tensors = MappingProxyType({})
 
 
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {

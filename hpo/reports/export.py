@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-import yaml
 from safetensors.numpy import save_file
 
+from hpo import study_file
 from hpo.failures import BadInput, unknown
 from hpo.storage.ledger import Ledger
 from hpo.storage.records import TrialRecord
@@ -28,7 +28,7 @@ study = load(here / "study.yaml")
 data_dir = Path(os.environ["HPO_DATA"]) if "HPO_DATA" in os.environ else None
 problem = build(study.problem, study.training.batch_size, {seed}, data_dir)
 outputs = problem.network.forward(load_file(here / "weights.safetensors"), problem.test.inputs)
-print(f"test loss {{problem.criterion(outputs, problem.test.targets).item():.6f}}")
+print(f"test loss {{problem.criterion(outputs, problem.test.targets).item():.6f}}, recorded {test_loss:.6f}")
 '''
 
 
@@ -53,10 +53,10 @@ def write(ledger: Ledger, study: str, folder: Path, arm: str | None) -> tuple[st
     }  # fmt: skip
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: np.ascontiguousarray(w) for name, w in weights.items()}, folder / "weights.safetensors")
+        save_file({name: np.asarray(w, order="C") for name, w in weights.items()}, folder / "weights.safetensors")
         (folder / "hyperparameters.json").write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
-        (folder / "study.yaml").write_text(yaml.safe_dump(_plain(spec.canonical()), sort_keys=False), encoding="utf-8")
-        (folder / "load.py").write_text(EXAMPLE.format(seed=chosen.seed), encoding="utf-8")
+        (folder / "study.yaml").write_text(study_file.text(spec), encoding="utf-8")
+        (folder / "load.py").write_text(EXAMPLE.format(seed=chosen.seed, test_loss=record.test_loss), encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written ({error.strerror})") from error
     return label, record.number
@@ -76,10 +76,3 @@ def _best(ledger: Ledger, study: str, arm: str | None) -> tuple[str, TrialRecord
         raise BadInput(f"{arm or study} has no finished trial yet: run it first")
     _, label, record = min(candidates, key=lambda c: (c[0], c[1], c[2].number))
     return label, record
-
-
-def _plain(value: object) -> object:
-    """Without the keys that are null: they stand for defaults."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items() if v is not None}
-    return [_plain(v) for v in value] if isinstance(value, list) else value

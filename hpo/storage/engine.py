@@ -170,11 +170,18 @@ def _uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread only
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    waiting: list[int] = []
+    handlers = {sent: signal.getsignal(sent) for sent in (signal.SIGINT, signal.SIGTERM)}
+    handled = {int(sent): handler for sent, handler in handlers.items() if callable(handler)}
+    for sent in handled:
+        signal.signal(sent, lambda number, _: waiting.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for sent, handler in handled.items():
+            signal.signal(sent, handler)
+        if waiting:
+            handled[waiting[0]](waiting[0], None)
 
 
 def _explanation(error: DBAPIError) -> str:

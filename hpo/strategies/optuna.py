@@ -22,6 +22,9 @@ from hpo.trial import Array
 if TYPE_CHECKING:
     import optuna
 
+FULL_COVARIANCE = 3000
+"""The largest space for a full covariance in CMA-ES: 72 MB, and half a minute a proposal."""
+
 SOBOL_VALUES = 21201
 """The longest point of SciPy's Sobol sequence."""
 
@@ -105,6 +108,11 @@ class CMAES(Sampled):
     def __init__(
         self, space: Space, seed: int, *, sigma: float = 1 / 6, population: int | None = None, separable: bool = False
     ) -> None:
+        if space.size > FULL_COVARIANCE and not separable:
+            raise BadStudy(
+                f"separable: false learns a {space.size} × {space.size} covariance: set separable: true above "
+                f"{FULL_COVARIANCE} values, or take a coarser per"
+            )
         usual = 4 + math.floor(3 * math.log(space.size))
         self._arguments = {
             "sigma0": limits.number("sigma", sigma, above=0),

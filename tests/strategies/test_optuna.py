@@ -163,3 +163,10 @@ def test_a_space_longer_than_a_sobol_point_is_refused() -> None:
     with pytest.raises(BadStudy, match="a sobol sequence has at most 21201 values, this space has 21202"):
         QMC(weights, 0)
     assert QMC(weights, 0, kind="halton").settings["qmc_type"] == "halton"
+
+
+def test_a_full_covariance_of_thousands_of_values_is_refused() -> None:
+    wide = Space((group("l2", 3001, 1e-6, 1.0, 1e-3, True),))
+    with pytest.raises(BadStudy, match="separable: false learns a 3001 × 3001 covariance: set separable: true"):
+        CMAES(wide, 0)
+    assert CMAES(wide, 0, separable=True).settings["use_separable_cma"]
