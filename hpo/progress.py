@@ -12,8 +12,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from hpo.trial import Proposal, Trial
 
 if TYPE_CHECKING:
+    from hpo.arm import ArmRun
     from hpo.spec import Study
-    from hpo.study import ArmRun, Watcher
+    from hpo.study import Watcher
 
 
 class Quiet:

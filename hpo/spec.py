@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, field_validator, model_validator
+from pydantic import BaseModel, Discriminator, Field, Strict, Tag, field_validator, model_validator
 
 from hpo.failures import unknown
 from hpo.hypergradients import HYPERGRADIENTS
@@ -92,15 +92,18 @@ class Problem(_Part, frozen=True):
         return model
 
 
-class SolverChoice(BaseModel):
-    """A solver by name; every other key is an option of its constructor."""
+class _Choice(BaseModel, frozen=True, extra="allow"):
+    """Something chosen by name; every other key is an option of its own."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
     name: str
 
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+class SolverChoice(_Choice, frozen=True):
+    """A solver by name; other keys are options of its constructor, or hyperparameters it keeps fixed."""
 
     @field_validator("name")
     @classmethod
@@ -131,17 +134,11 @@ class Training(_Part, frozen=True):
         return solvers
 
 
-class Method(BaseModel):
-    """A method by name; `per` asks for a coarser grain of the space, every other key is an option of the method."""
+class Method(_Choice, frozen=True):
+    """A method by name; `per` asks for a coarser grain of the space, other keys are options of the method."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-    name: str
     per: Grain | None = None
     label: str | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
 
     @field_validator("name")
     @classmethod
