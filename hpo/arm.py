@@ -29,18 +29,17 @@ class ArmRun:
     cost: Cost = field(default_factory=lambda: Cost(0))
     best: float = float("inf")
     usable: int = 0
+    free: int = 0
 
     @property
     def label(self) -> str:
         return self.arm.label
 
-    @property
     def next_number(self) -> int:
-        """The lowest number neither done nor under way."""
-        number = 0
-        while number in self.trials or number in self.pending:
-            number += 1
-        return number
+        """The lowest number neither done nor under way; none is ever given back."""
+        while self.free in self.trials or self.free in self.pending:
+            self.free += 1
+        return self.free
 
     @property
     def spent(self) -> float:

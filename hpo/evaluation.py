@@ -6,14 +6,13 @@ This is the room where torch enters; workers import it, the commands do not.
 from __future__ import annotations
 
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hpo.failures import BadStudy
-from hpo.hypergradients.training import Training
+from hpo.hypergradients.training import Training, walk
 from hpo.placement import gather, place
 from hpo.problems.problem import Problem
 from hpo.recipe import Recipe, recipe
@@ -21,7 +20,7 @@ from hpo.space import resolve
 from hpo.spec import Arm, Study
 from hpo.task import Plan, Task
 from hpo.trial import Array, Cost, Outcome
-from solvers.solver import Batch, State, run
+from solvers.solver import Batch, State
 from solvers.vectors import Tensors, finite
 
 CURVE_POINTS = 10
@@ -100,20 +99,18 @@ def _trained(
     training: Training, problem: Problem, hyper: Tensors, keep: set[int]
 ) -> tuple[State, dict[int, State], Array, int]:
     """The final state, the states kept, the learning curve, and how many steps were run (fewer when it diverged)."""
-    points = {round((i + 1) * training.steps / CURVE_POINTS) for i in range(CURVE_POINTS)}
-    stops = sorted({0, training.steps} | points | keep)
-    state = training.solver.init(problem.weights, hyper, training.batches(0))
-    states, curve = {}, []
-    for start, stop in pairwise(stops):
-        if start in keep:
-            states[start] = state
-        state = run(training.solver, state, hyper, training.batches, start, stop)
-        if stop in points:
-            curve.append((stop, *_curve_point(problem, state.weights)))
+    points = {round((i + 1) * training.steps / CURVE_POINTS) for i in range(CURVE_POINTS)} - {0}
+    walked = walk(training, problem.weights, hyper, points | keep)
+    step, state = next(walked)
+    states, curve = {step: state}, []
+    for step, state in walked:
+        if step in keep:
+            states[step] = state
+        if step in points:
+            curve.append((step, *_curve_point(problem, state.weights)))
             if not finite(state.weights):
-                return state, states, np.array(curve), stop
-    states[training.steps] = state
-    return state, states, np.array(curve, dtype=np.float64), training.steps
+                break
+    return state, states, np.array(curve, dtype=np.float64), step
 
 
 def _curve_point(problem: Problem, weights: Tensors) -> tuple[float, float]:

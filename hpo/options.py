@@ -1,6 +1,4 @@
-"""A method's options are the keyword-only arguments of its constructor; this checks a block of the study file against
-them.
-"""
+"""A method's options are its constructor's keyword-only arguments; the study file is checked against them here."""
 
 from __future__ import annotations
 
@@ -26,11 +24,10 @@ def checked(
     key: str,
     also: Collection[str] = (),
 ) -> dict[str, Any]:
-    """`given` as the annotated types have it (a list as a tuple, a whole number as a float). Raises BadStudy naming
-    `key.option` for an unknown name or a wrong
-    type.
+    """`given` as the annotated types have it: a list as a tuple, a whole number as a float.
 
-    `also` names options that are checked elsewhere and only listed in the message.
+    Raises BadStudy naming `key.option` for an unknown name or a wrong type. `also` names options checked elsewhere,
+    which the message lists too.
     """
     allowed = names(constructor)
     hints = get_type_hints(inspect.unwrap(getattr(constructor, "__init__", constructor)))

@@ -96,9 +96,6 @@ def run(ready: Ready, ledger: Ledger, watcher: Watcher, versions: Mapping[str, s
         arms = [_restored(study, arm, ready.plans[arm.label], width, ledger) for arm in study.arms()]
         watcher.begun(study, arms)
         _loop(study, arms, executor, ledger, ready.data_dir, watcher)
-    except BaseException:
-        executor.close(wait=False)
-        raise
     finally:
         ledger.release(study.name)
         ledger.let_go(study.name)
@@ -175,7 +172,7 @@ def _propose(arms: list[ArmRun]) -> tuple[ArmRun, Proposal, float] | None:
         if not arm.room:
             continue
         started = time.perf_counter()
-        proposal = arm.strategy.ask(arm.next_number)
+        proposal = arm.strategy.ask(arm.next_number())
         if proposal is not None:
             return arm, proposal, time.perf_counter() - started
     return None

@@ -101,6 +101,13 @@ def required(hyper: Tensors, name: str, weight: str, index: int) -> Tensor:
     return value
 
 
+def penalty(hyper: Tensors, name: str, weight: Tensor, index: int) -> Tensor | None:
+    """The l2 strength r of the tensor called `name`, or None: without a key of its own only matrices have one."""
+    if weight.dim() > 1 or f"l2.{name}" in hyper:
+        return setting(hyper, "l2", name, index)
+    return None
+
+
 def gradient(loss: Loss, weights: Tensors, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:
     """∇_w [loss(w, hyper, batch) + ½ Σ r·w²], by name.
 
@@ -109,8 +116,8 @@ def gradient(loss: Loss, weights: Tensors, hyper: Tensors, batch: Batch) -> dict
     """
     slopes = loss_gradient(loss, weights, hyper, batch)
     for name, w in weights.items():
-        r = setting(hyper, "l2", name, batch.index)
-        if r is not None and (w.dim() > 1 or f"l2.{name}" in hyper):
+        r = penalty(hyper, name, w, batch.index)
+        if r is not None:
             slopes[name] = torch.addcmul(slopes[name], r, w)
     return slopes
 

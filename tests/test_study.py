@@ -179,6 +179,17 @@ def dies_on_trial_1(task):
     return real_evaluate(task)
 
 
+def test_a_fault_of_our_own_is_not_taken_for_a_failed_trial(ledger, monkeypatch):
+    def faulty(task):
+        raise ZeroDivisionError("not the training's fault")
+
+    monkeypatch.setattr(worker, "evaluate", faulty)
+    with pytest.raises(ZeroDivisionError):
+        run(studies_small.study(), ledger)
+    assert studies_small.essence(ledger, "small") == {}
+    assert ledger.study("small").holder is None
+
+
 def test_an_error_inside_a_training_is_recorded_with_its_reason(ledger, monkeypatch, tmp_path):
     (tmp_path / "fragile.py").write_text(
         "import torch\n\n\nclass Fragile(torch.nn.Linear):\n    def forward(self, x):\n"

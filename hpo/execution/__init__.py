@@ -1,1 +1,1 @@
-"""Where trainings run. An executor is made with (study, data directory) and submits the functions of `worker`."""
+"""Where trainings run. An executor is made from the study's `resources`; the loop submits the functions of `worker`."""

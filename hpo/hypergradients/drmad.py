@@ -27,7 +27,7 @@ from hpo.hypergradients.adjoint import final_adjoint, reverse
 from hpo.hypergradients.curvature import Kind, Product, curvature
 from hpo.hypergradients.krylov import subspace, sweep
 from hpo.hypergradients.training import GRADIENT_OF_STEP, Training, validation_evaluations, validation_gradient
-from solvers.solver import Batch, State, setting
+from solvers.solver import Batch, State, penalty
 from solvers.vectors import Tensors, flatten, leaves, rebuild, subtract, unflatten, zeros
 
 PRODUCT: Mapping[Kind, float] = {"gauss-newton": 4 / 3, "hessian": 2.0}
@@ -125,10 +125,10 @@ class DrMAD:
             local = _averaged(knobs, start, stop)
             after = between(states[start], states[stop], (steps + 1) / (2 * steps))
             ball = training.solver.heavy_ball(after, local, start + (steps - 1) // 2)
-            penalty = {n: setting(local, "l2", n, start) for n, w in middle.weights.items() if _penalised(local, n, w)}
+            strengths = {n: penalty(local, n, w, start) for n, w in middle.weights.items()}
         rate = flatten(ball.rate).detach()
         root = rate.sqrt()
-        matrix = self._matrix(training, middle.weights, penalty, root, batch)
+        matrix = self._matrix(training, middle.weights, strengths, root, batch)
         space = subspace(matrix, [root * a, b / root], self.krylov)
         swept = sweep(space, root * a, b / root, ball.momentum.detach(), steps, self.clamp)
 
@@ -138,18 +138,17 @@ class DrMAD:
         momentum_bar = -torch.dot(root * swept.sum_y, moved)
         with torch.enable_grad():
             terms = [(ball.rate[n] * x).sum() for n, x in rate_bar.items()]
-            terms += [(r * (middle.weights[n] * weight_bar[n])).sum() for n, r in penalty.items() if r is not None]
+            terms += [(r * (middle.weights[n] * weight_bar[n])).sum() for n, r in strengths.items() if r is not None]
             surrogate = torch.stack([*terms, ball.momentum * momentum_bar]).sum()
             slopes = torch.autograd.grad(surrogate, list(knobs.values()), materialize_grads=True)
         return swept.x / root, root * swept.y, dict(zip(knobs, slopes, strict=True))
 
     def _matrix(
-        self, training: Training, weights: Tensors, penalty: Mapping[str, Tensor | None], root: Tensor, batch: Batch
+        self, training: Training, weights: Tensors, strengths: Mapping[str, Tensor | None], root: Tensor, batch: Batch
     ) -> Product:
         """x → D^½ (H + r) D^½ x."""
         loss_product = curvature(self.curvature, training, weights, batch)
-        parts = [_strength(penalty.get(name), w) for name, w in weights.items()]
-        strength = torch.cat([p.reshape(-1) for p in parts])
+        strength = flatten({name: _everywhere(strengths[name], w) for name, w in weights.items()})
 
         def product(x: Tensor) -> Tensor:
             inside = root * x
@@ -197,9 +196,5 @@ def _averaged(hyper: Tensors, start: int, stop: int) -> dict[str, Tensor]:
     }
 
 
-def _penalised(hyper: Tensors, name: str, weight: Tensor) -> bool:
-    return f"l2.{name}" in hyper or ("l2" in hyper and weight.dim() > 1)
-
-
-def _strength(value: Tensor | None, weight: Tensor) -> Tensor:
+def _everywhere(value: Tensor | None, weight: Tensor) -> Tensor:
     return torch.zeros_like(weight) if value is None else value.detach().expand(weight.shape)

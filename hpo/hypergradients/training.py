@@ -11,7 +11,7 @@ validation loss back through them. `hypergradient` puts both together:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -86,18 +86,23 @@ def method(name: str, **options: Any) -> Hypergradient:
     return getattr(importlib.import_module(module), attribute)(**options)
 
 
+def walk(
+    training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()
+) -> Iterator[tuple[int, State]]:
+    """The training, stopping at 0, at the given steps and at T: yields (step, the state before it)."""
+    state = training.solver.init(weights, hyper, training.batches(0))
+    yield 0, state
+    for start, stop in pairwise(sorted({0, training.steps, *stops})):
+        state = run(training.solver, state, hyper, training.batches, start, stop)
+        yield stop, state
+
+
 def train(
     training: Training, weights: Tensors, hyper: Tensors, keep: Collection[int] = ()
 ) -> tuple[State, dict[int, State]]:
     """Run all T steps; returns the final state and the states kept, by step."""
-    state = training.solver.init(weights, hyper, training.batches(0))
-    states = {}
-    for start, stop in pairwise(sorted({0, training.steps, *keep})):
-        if start in keep:
-            states[start] = state
-        state = run(training.solver, state, hyper, training.batches, start, stop)
-    states[training.steps] = state
-    return state, states
+    states = dict(walk(training, weights, hyper, keep))
+    return states[training.steps], states
 
 
 def hypergradient(name: str, training: Training, weights: Tensors, hyper: Tensors, **options: Any) -> Result:
