@@ -6,13 +6,14 @@ This is the room where torch enters; workers import it, the commands do not.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hpo.failures import BadStudy
-from hpo.hypergradients.training import Training, walk
+from hpo.hypergradients.training import conclude, walk
 from hpo.placement import gather, place
 from hpo.problems.problem import Problem
 from hpo.recipe import Recipe, recipe
@@ -37,16 +38,17 @@ def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
     problem, training = made.problem, made.training
     declared = training.solver.hyperparameters
     space = resolve(study.space, declared, problem.network.layout, training.steps, arm.method.per)
-    charge = float(training.steps)
+    charge, memory = float(training.steps), 0
     if made.derivative is not None:
+        hyper = place(space, space.defaults(), made.fixed, next(iter(problem.weights.values())))
         try:
-            made.derivative.check(training.steps, [p.key for group in space.groups for p in group.pieces])
+            extra, memory = made.derivative.charge(training, problem.weights, hyper)
         except ValueError as error:
             raise BadStudy(f"methods.{arm.title}: {error}") from error
-        charge += made.derivative.evaluations(training)
+        charge += extra
     rows = (len(problem.train.targets), len(problem.validation.targets), len(problem.test.targets))
     count = sum(w.numel() for w in problem.weights.values())
-    return Plan(space, charge, {**made.settings, "fixed": made.fixed}, rows, count)
+    return Plan(space, charge, memory, {**made.settings, "fixed": made.fixed}, rows, count)
 
 
 def evaluate(task: Task) -> Outcome:
@@ -71,8 +73,10 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
     some_weight = next(iter(problem.weights.values()))
     hyper = place(task.plan.space, task.proposal.values, made.fixed, some_weight)
 
-    keep = derivative.keeps(training.steps) if derivative else ()
-    final, states, curve, steps = _trained(training, problem, hyper, set(keep))
+    points = {round((i + 1) * training.steps / CURVE_POINTS) for i in range(CURVE_POINTS)} - {0}
+    following = None if derivative is None else derivative.follow(training, problem.weights, hyper, points)
+    walked = following or walk(training, problem.weights, hyper, points)
+    final, curve, steps = _trained(walked, problem, points, training.steps)
     with torch.no_grad():
         validation_loss, _ = _measured(problem, final.weights, problem.validation)
         test_loss, test_accuracy = _measured(problem, final.weights, problem.test)
@@ -82,11 +86,14 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
         return _failed(reason, Cost(1, spent, time.perf_counter() - started), curve)
 
     gradient, failure = None, None
-    if derivative is not None:
-        gradient = gather(task.plan.space, derivative.pull_back(training, hyper, states))
-        spent += derivative.evaluations(training)
+    if derivative is not None and following is not None:
+        found = conclude(following)
+        gradient = gather(task.plan.space, found.gradient)
+        spent += derivative.charge(training, problem.weights, hyper).gradient_evaluations
         if not all(np.isfinite(g).all() for g in gradient.values()):
             gradient, failure = None, f"the {task.proposal.derivative} hypergradient is not finite"
+            if "exploded" in found.report:
+                failure += f": its adjoint overflowed at step {found.report['exploded']:g} of {training.steps}"
     weights = None
     if validation_loss < task.incumbent:
         everything = {**problem.network.constants, **final.weights}
@@ -96,21 +103,18 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
 
 
 def _trained(
-    training: Training, problem: Problem, hyper: Tensors, keep: set[int]
-) -> tuple[State, dict[int, State], Array, int]:
-    """The final state, the states kept, the learning curve, and how many steps were run (fewer when it diverged)."""
-    points = {round((i + 1) * training.steps / CURVE_POINTS) for i in range(CURVE_POINTS)} - {0}
-    walked = walk(training, problem.weights, hyper, points | keep)
-    step, state = next(walked)
-    states, curve = {step: state}, []
-    for step, state in walked:
-        if step in keep:
-            states[step] = state
+    following: Iterator[tuple[int, State]], problem: Problem, points: set[int], steps: int
+) -> tuple[State, Array, int]:
+    """The final state, the learning curve, and how many steps were run (fewer when it diverged)."""
+    step, state = next(following)
+    curve = []
+    while step < steps:
+        step, state = next(following)
         if step in points:
             curve.append((step, *_curve_point(problem, state.weights)))
             if not finite(state.weights):
                 break
-    return state, states, np.array(curve, dtype=np.float64), step
+    return state, np.array(curve, dtype=np.float64), step
 
 
 def _curve_point(problem: Problem, weights: Tensors) -> tuple[float, float]:

@@ -16,12 +16,13 @@ from hpo.trial import Proposal
 class Plan:
     """What an arm amounts to: its resolved space and the charge of one trial, in gradient evaluations.
 
-    `derivative`: the options of its hypergradient method. `rows`: training, validation, test. `parameters`: weights in
-    the model.
+    `memory`: bytes its hypergradient holds. `derivative`: the options of its hypergradient method. `rows`: training,
+    validation, test. `parameters`: weights in the model.
     """
 
     space: Space
     evaluations: float
+    memory: int
     derivative: Mapping[str, Any]
     rows: tuple[int, int, int]
     parameters: int

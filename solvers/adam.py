@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from solvers.ranges import DECAY, L2, LEARNING_RATE
-from solvers.solver import Batch, HeavyBall, Loss, gradient, required
+from solvers.ranges import DECAY, INITIAL_SCALE, L2, LEARNING_RATE
+from solvers.solver import Batch, HeavyBall, Loss, gradient, required, scaled
 from solvers.vectors import Tensors, zeros
 
 EPSILON = 1e-8
@@ -31,7 +31,8 @@ class AdamState(NamedTuple):
 class Adam:
     """Adam with bias correction. Cost: one gradient evaluation a step.
 
-    Hyperparameters: `learning_rate` (any grain), `l2` (global … weight), `beta1`, `beta2` (0.9 and 0.999 if not given).
+    Hyperparameters: `learning_rate` (any grain), `l2` (global … weight), `beta1`, `beta2` (0.9 and 0.999 if not given),
+    `initial_scale` (global, layer).
     """
 
     hyperparameters = {
@@ -39,6 +40,7 @@ class Adam:
         "learning_rate": LEARNING_RATE._replace(low=1e-5, high=1e-1, default=1e-3),
         "beta1": DECAY,
         "beta2": DECAY._replace(low=0.9, high=0.9999, default=0.999),
+        "initial_scale": INITIAL_SCALE,
     }
 
     def __init__(self, loss: Loss) -> None:
@@ -46,8 +48,8 @@ class Adam:
 
     def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> AdamState:
         """No moments yet."""
-        del hyper, batch
-        return AdamState(dict(weights), zeros(weights), zeros(weights))
+        del batch
+        return AdamState(scaled(weights, hyper), zeros(weights), zeros(weights))
 
     def step(self, state: AdamState, hyper: Tensors, batch: Batch) -> AdamState:
         """One step; raises KeyError if a weight has no learning rate."""

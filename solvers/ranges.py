@@ -15,7 +15,8 @@ class Range(NamedTuple):
     `target` says which weights a value touches: `outgoing` (a unit's outgoing weights; biases never),
     `incoming` (a unit's incoming weights and its bias) or `solver` (no weight in particular: one value a solver).
     `log` measures it on a logarithmic scale. `limits`: beyond them the method makes no sense, whatever a user asks for.
-    `required`: the solver cannot run without it.
+    `required`: the solver cannot run without it. `in_loss`: it acts through the training loss alone, so that where the
+    training converges to depends on it and not on the way there.
     """
 
     low: float
@@ -26,8 +27,11 @@ class Range(NamedTuple):
     target: Literal["outgoing", "incoming", "solver"] = "solver"
     limits: tuple[float, float] = (0.0, math.inf)
     required: bool = False
+    in_loss: bool = False
 
 
-L2 = Range(1e-6, 1.0, 1e-3, grains=("global", "layer", "neuron", "weight"), target="outgoing")
+L2 = Range(1e-6, 1.0, 1e-3, grains=("global", "layer", "neuron", "weight"), target="outgoing", in_loss=True)
 LEARNING_RATE = Range(1e-3, 1.0, 5e-2, grains=GRAINS, target="incoming", limits=(1e-12, math.inf), required=True)
 DECAY = Range(0.0, 0.99, 0.9, log=False, limits=(0.0, 1 - 1e-6))
+INITIAL_SCALE = Range(0.1, 10.0, 1.0, grains=("global", "layer"), target="incoming")
+"""What the initial weights are multiplied by."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from solvers.ranges import DECAY, L2, LEARNING_RATE
-from solvers.solver import Batch, HeavyBall, Loss, gradient, required
+from solvers.ranges import DECAY, INITIAL_SCALE, L2, LEARNING_RATE
+from solvers.solver import Batch, HeavyBall, Loss, gradient, required, scaled
 from solvers.vectors import Tensors, zeros
 
 
@@ -25,13 +25,15 @@ class SGDState(NamedTuple):
 class SGD:
     """w ← w − learning_rate·v, v ← momentum·v + ∇L. Cost: one gradient evaluation a step.
 
-    Hyperparameters: `learning_rate` (any grain), `momentum` (one value; 0 if not given), `l2` (global … weight).
+    Hyperparameters: `learning_rate` (any grain), `momentum` (one value; 0 if not given), `l2` (global … weight),
+    `initial_scale` (global, layer).
     """
 
     hyperparameters = {
         "l2": L2,
         "learning_rate": LEARNING_RATE,
         "momentum": DECAY._replace(default=0.0),
+        "initial_scale": INITIAL_SCALE,
     }
 
     def __init__(self, loss: Loss) -> None:
@@ -39,8 +41,8 @@ class SGD:
 
     def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> SGDState:
         """At rest."""
-        del hyper, batch
-        return SGDState(dict(weights), zeros(weights))
+        del batch
+        return SGDState(scaled(weights, hyper), zeros(weights))
 
     def step(self, state: SGDState, hyper: Tensors, batch: Batch) -> SGDState:
         """One step; raises KeyError if a weight has no learning rate."""

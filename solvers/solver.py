@@ -70,7 +70,7 @@ class Solver(Protocol[S]):
     hyperparameters: Mapping[str, Range]
 
     def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> S:
-        """The state before the first step."""
+        """The state before the first step; `weights` are multiplied by `initial_scale` (see `scaled`)."""
         ...
 
     def step(self, state: S, hyper: Tensors, batch: Batch) -> S:
@@ -106,6 +106,12 @@ def penalty(hyper: Tensors, name: str, weight: Tensor, index: int) -> Tensor | N
     if weight.dim() > 1 or f"l2.{name}" in hyper:
         return setting(hyper, "l2", name, index)
     return None
+
+
+def scaled(weights: Tensors, hyper: Tensors) -> dict[str, Tensor]:
+    """The initial weights times `initial_scale`, where it is given."""
+    factors = {name: setting(hyper, "initial_scale", name, 0) for name in weights}
+    return {name: w if (s := factors[name]) is None else s * w for name, w in weights.items()}
 
 
 def gradient(loss: Loss, weights: Tensors, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:

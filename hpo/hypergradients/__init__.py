@@ -7,5 +7,6 @@ from __future__ import annotations
 
 HYPERGRADIENTS = {
     "exact": "hpo.hypergradients.exact:Exact",
+    "truncated": "hpo.hypergradients.truncated:Truncated",
     "drmad": "hpo.hypergradients.drmad:DrMAD",
 }

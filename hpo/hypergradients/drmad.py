@@ -17,16 +17,26 @@ Derivatives of rates and momentum use the knots' own velocity, Σ −v = (w_{j+1
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from hpo.hypergradients.adjoint import final_adjoint, reverse
+from hpo.hypergradients.adjoint import Reversed, final_adjoint, pull_back_start, reverse
 from hpo.hypergradients.curvature import Kind, Product, curvature
 from hpo.hypergradients.krylov import subspace, sweep
-from hpo.hypergradients.training import GRADIENT_OF_STEP, Training, validation_evaluations, validation_gradient
+from hpo.hypergradients.training import (
+    GRADIENT_OF_STEP,
+    Charge,
+    Following,
+    Training,
+    families,
+    state_bytes,
+    validation_evaluations,
+    validation_gradient,
+    walk,
+)
 from solvers.solver import Batch, State, penalty
 from solvers.vectors import Tensors, flatten, leaves, rebuild, subtract, unflatten, zeros
 
@@ -35,7 +45,7 @@ PRODUCT: Mapping[Kind, float] = {"gauss-newton": 4 / 3, "hessian": 2.0}
 and a backward pass, 1 + 2 units; Jx and Jᵀx are 2 each; a double backward pass is 6. A segment's graph is charged 1."""
 
 
-TRUSTED = ("l2", "learning_rate", "momentum")
+TRUSTED = {"l2", "learning_rate", "momentum", "initial_scale"}
 
 
 class DrMAD:
@@ -75,29 +85,44 @@ class DrMAD:
         self.curvature: Kind = curvature
         self.rows, self.clamp, self.steps = rows, clamp, steps
 
-    def check(self, steps: int, names: Collection[str]) -> None:
-        """Raises ValueError for Adam's betas, whose effect the heavy-ball form cuts, and for S > T with a schedule."""
-        cut = sorted({n.partition("[")[0].partition(".")[0] for n in names} - {*TRUSTED})
-        if cut:
-            raise ValueError(f"drmad cannot differentiate {', '.join(cut)}: use exact, or leave it out of the space")
-        if self.steps is not None and self.steps > steps and any("[t]" in n for n in names):
-            raise ValueError(f"steps {self.steps} is more than the training's {steps}, which a schedule does not cover")
-
     def keeps(self, steps: int) -> Collection[int]:
         """`knots` steps from 0 to T, evenly spaced."""
         return sorted({round(i * steps / (self.knots - 1)) for i in range(self.knots)})
 
-    def evaluations(self, training: Training) -> float:
-        """Known beforehand: see the class."""
+    def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
+        """See the class. Raises ValueError for Adam's betas, whose effect the heavy-ball form cuts, and for S > T with
+        a
+        schedule.
+        """
+        cut = set(families(hyper)) - TRUSTED
+        if cut:
+            names = ", ".join(sorted(cut))
+            raise ValueError(f"drmad cannot differentiate {names}: use exact, or leave it out of the space")
+        memory = len(self.keeps(training.steps)) * state_bytes(training, weights, hyper)
         if self.steps is not None:
-            return GRADIENT_OF_STEP * self.steps + validation_evaluations(training)
+            if self.steps > training.steps and any("[t]" in n for n in hyper):
+                raise ValueError(
+                    f"steps {self.steps} is more than the training's {training.steps}, which a schedule does not cover"
+                )
+            return Charge(GRADIENT_OF_STEP * self.steps + validation_evaluations(training), memory)
         segments = len(self.keeps(training.steps)) - 1
         share = self._rows(training) / len(training.batches(0).targets)
         each = 1 + PRODUCT[self.curvature] * self.krylov
-        return segments * each * share + validation_evaluations(training)
+        basis = 3 * self.krylov * sum(w.numel() * w.element_size() for w in weights.values())
+        return Charge(segments * each * share + validation_evaluations(training), memory + basis)
 
-    def pull_back(self, training: Training, hyper: Tensors, states: Mapping[int, State]) -> dict[str, Tensor]:
-        """Segment by segment from the last knot to the first."""
+    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
+        """The training, keeping the knots; then segment by segment from the last knot to the first."""
+        kept, states = set(self.keeps(training.steps)), dict[int, State]()
+        for step, state in walk(training, weights, hyper, {*stops, *kept}):
+            if step in kept:
+                states[step] = state
+            yield step, state
+        found = self.pull_back(training, hyper, states)
+        return pull_back_start(training, weights, hyper, found).derivative
+
+    def pull_back(self, training: Training, hyper: Tensors, states: Mapping[int, State]) -> Reversed:
+        """The adjoint at the first knot, and λ̄."""
         if self.steps is not None:
             return self._along_the_line(training, hyper, states, self.steps)
         a = flatten(validation_gradient(training, states[training.steps].weights))
@@ -110,7 +135,7 @@ class DrMAD:
             a, b, slopes = self._segment(training, hyper, states, (start, stop), batch, a, b)
             for name, slope in slopes.items():
                 total[name] += slope
-        return total
+        return Reversed(final_adjoint(states[0], unflatten(a, states[0].weights)), total, None)
 
     def _segment(
         self, training: Training, hyper: Tensors, states: Mapping[int, State], ends: tuple[int, int], batch: Batch,
@@ -156,21 +181,19 @@ class DrMAD:
 
         return product
 
-    def _along_the_line(
-        self, training: Training, hyper: Tensors, states: Mapping[int, State], steps: int
-    ) -> dict[str, Tensor]:
+    def _along_the_line(self, training: Training, hyper: Tensors, states: Mapping[int, State], steps: int) -> Reversed:
         """The paper's pass: S states on the piecewise line through the knots, minibatch i at reverse step i."""
         kept = sorted(self.keeps(training.steps))
 
-        def trajectory(i: int) -> State:
-            place = (i + 0.5) / steps * (len(kept) - 1)
-            segment = min(int(place), len(kept) - 2)
-            return between(states[kept[segment]], states[kept[segment + 1]], place - segment)
+        def backwards() -> Iterator[tuple[int, State]]:
+            for i in range(steps - 1, -1, -1):
+                place = (i + 0.5) / steps * (len(kept) - 1)
+                segment = min(int(place), len(kept) - 2)
+                yield i, between(states[kept[segment]], states[kept[segment + 1]], place - segment)
 
         final = states[training.steps]
         start = final_adjoint(final, validation_gradient(training, final.weights))
-        order = range(steps - 1, -1, -1)
-        return reverse(training.solver, trajectory, hyper, training.batches, order, start)[1]
+        return reverse(training.solver, backwards(), hyper, training.batches, start)
 
     def _rows(self, training: Training) -> int:
         wanted = 5 * len(training.batches(0).targets) if self.rows is None else self.rows

@@ -1,38 +1,77 @@
-"""Exact reverse mode through the recorded training (Domke 2012; Franceschi et al. 2017, Algorithm 1).
+"""Exact reverse mode through the whole training (Domke 2012; Franceschi et al. 2017, Algorithm 1).
 
-Every state is kept, so memory grows as T·N (2·T·N for SGD with momentum). Any hyperparameter of any solver whose step
-is differentiable.
+States are recorded, or, under a memory cap, partly computed again: the digits are the same.
+Any hyperparameter of any solver whose step is differentiable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from typing import Literal
 
-from torch import Tensor
-
-from hpo.hypergradients.adjoint import final_adjoint, reverse
-from hpo.hypergradients.training import GRADIENT_OF_STEP, Training, validation_evaluations, validation_gradient
+from hpo.hypergradients.adjoint import final_adjoint, pull_back_start, reverse
+from hpo.hypergradients.checkpoints import again, backwards, enough, spine
+from hpo.hypergradients.training import (
+    GRADIENT_OF_STEP,
+    Charge,
+    Following,
+    Training,
+    state_bytes,
+    validation_evaluations,
+    validation_gradient,
+    walk,
+)
 from solvers.solver import State
 from solvers.vectors import Tensors
 
+MIB = 2**20
+
 
 class Exact:
-    """The derivative of the training as it was run, minibatches included. Cost: 4 T gradient evaluations."""
+    """The derivative of the training as it was run, minibatches included.
 
-    def check(self, steps: int, names: Collection[str]) -> None:
-        """Nothing is refused."""
+    `memory`: "all" keeps all T states, "sqrt" about √(2T) at the price of one more training, a number as many as fit
+    into so many MiB, with the least that must then be computed again. Raises ValueError if two do not fit.
+    Cost, in gradient evaluations: 4 T and what is computed again; memory: kept states (2 N numbers each for SGD).
+    """
 
-    def keeps(self, steps: int) -> Collection[int]:
-        """All of them."""
-        return range(steps + 1)
+    def __init__(self, *, memory: float | Literal["all", "sqrt"] = "all") -> None:
+        if not isinstance(memory, str) and not memory > 0:
+            raise ValueError(f"memory {memory:g} MiB must be above 0")
+        self.memory = memory
 
-    def pull_back(self, training: Training, hyper: Tensors, states: Mapping[int, State]) -> dict[str, Tensor]:
-        """The backward loop over the recorded states."""
-        final = states[training.steps]
+    def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
+        """4 a step, the steps that are computed again, and the validation gradient."""
+        slots = self._slots(training, weights, hyper)
+        evaluations = GRADIENT_OF_STEP * training.steps + again(training.steps, slots)
+        memory = min(slots + 1, training.steps) * state_bytes(training, weights, hyper)
+        return Charge(evaluations + validation_evaluations(training), memory)
+
+    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
+        """The training, keeping what the backward loop starts from; then the loop."""
+        slots, steps = self._slots(training, weights, hyper), training.steps
+        kept, states = set(spine(0, steps, slots)), dict[int, State]()
+        final = None
+        for step, final in walk(training, weights, hyper, {*stops, *kept}):
+            if step in kept:
+                states[step] = final
+            yield step, final
+        assert final is not None  # a walk yields at least its start
         start = final_adjoint(final, validation_gradient(training, final.weights))
-        steps = range(training.steps - 1, -1, -1)
-        return reverse(training.solver, states.__getitem__, hyper, training.batches, steps, start)[1]
+        path = backwards(training, hyper, states, steps, slots)
+        found = reverse(training.solver, path, hyper, training.batches, start)
+        return pull_back_start(training, weights, hyper, found).derivative
 
-    def evaluations(self, training: Training) -> float:
-        """4 a step, and the validation gradient."""
-        return GRADIENT_OF_STEP * training.steps + validation_evaluations(training)
+    def _slots(self, training: Training, weights: Tensors, hyper: Tensors) -> int:
+        """How many states may be kept at a time."""
+        if self.memory == "all":
+            return training.steps
+        if self.memory == "sqrt":
+            return enough(training.steps)
+        one = state_bytes(training, weights, hyper)
+        slots = int(float(self.memory) * MIB // one) - 1  # the state at hand is held, too
+        if slots < 1:
+            raise ValueError(
+                f"memory {self.memory:g} MiB is too little: two states of {one / MIB:.3g} MiB must fit, more are faster"
+            )
+        return min(slots, training.steps)

@@ -1,7 +1,7 @@
 """What is differentiated: a training of T steps, and the validation loss at its end.
 
-Every method answers two questions: which states of the run it keeps, and how it pulls the derivative of the
-validation loss back through them. `hypergradient` puts both together:
+Every method answers two questions: what its pass is charged, and how it follows a training and pulls the derivative of
+the validation loss out of it. `hypergradient` puts both together:
 
     from hpo.hypergradients.training import Training, hypergradient
     result = hypergradient("drmad", training, weights, {"l2": torch.tensor(1e-3), "learning_rate": torch.tensor(0.1)})
@@ -11,8 +11,9 @@ validation loss back through them. `hypergradient` puts both together:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from hpo.hypergradients import HYPERGRADIENTS
 from solvers.solver import Batch, Batches, Solver, State, run
-from solvers.vectors import Tensors
+from solvers.vectors import Tensors, leaves
 
 GRADIENT_OF_STEP = 4.0
 """Gradient evaluations charged for pulling an adjoint back through one step: the step again, recorded, and its
@@ -47,33 +48,57 @@ class Training(NamedTuple):
         return self.criterion(self.forward(weights, self.validation.inputs), self.validation.targets)
 
 
+class Derivative(NamedTuple):
+    """d(validation loss)/d(hyper) in float64, with the names and shapes of `hyper`.
+
+    `report`: figures about the pass, by name; `exploded`: the step at which a backward pass stopped being finite.
+    `hyper`: the hyperparameters at the end of the training, from a method that moves them on the way.
+    """
+
+    gradient: dict[str, Tensor]
+    report: Mapping[str, float] = MappingProxyType({})
+    hyper: Tensors | None = None
+
+
+class Charge(NamedTuple):
+    """What a pass costs on top of the training's T gradient evaluations, known before anything runs.
+
+    `memory`: bytes held at its height on top of the training's own, activations of a batch left out.
+    """
+
+    gradient_evaluations: float
+    memory: int
+
+
+Following = Generator[tuple[int, State], None, Derivative]
+"""A training under way: yields (step, the state before it) at 0, at every stop and at T, and maybe in between;
+returns the derivative when it is resumed after T. Whoever has seen enough closes it."""
+
+
 class Hypergradient(Protocol):
     """A method. It holds options only; everything about a run is passed in."""
 
-    def check(self, steps: int, names: Collection[str]) -> None:
-        """Raises ValueError naming the hyperparameters (keys as in `hyper`) it cannot differentiate over T steps."""
+    def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
+        """Raises ValueError naming the hyperparameters (keys of `hyper`) or the options that cannot be served."""
         ...
 
-    def keeps(self, steps: int) -> Collection[int]:
-        """The steps t whose state (before step t; T is the final one) must be kept."""
-        ...
-
-    def pull_back(self, training: Training, hyper: Tensors, states: Mapping[int, State]) -> dict[str, Tensor]:
-        """d(validation loss)/d(hyper) in float64, with the names and shapes of `hyper`."""
-        ...
-
-    def evaluations(self, training: Training) -> float:
-        """Gradient evaluations the pass charges on top of the training's T: known before anything runs."""
+    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
+        """Run the training, then differentiate it."""
         ...
 
 
 class Result(NamedTuple):
-    """Validation loss, its derivative by name (float64), the trained weights, and the cost of all of it."""
+    """Validation loss, its derivative by name (float64), the trained weights, and the cost of all of it.
+
+    `hyper` are those at the end of the training, `report` is the method's (see `Derivative`).
+    """
 
     value: Tensor
     gradient: dict[str, Tensor]
     weights: Tensors
     gradient_evaluations: float
+    report: Mapping[str, float]
+    hyper: Tensors
 
 
 def method(name: str, **options: Any) -> Hypergradient:
@@ -88,8 +113,8 @@ def method(name: str, **options: Any) -> Hypergradient:
 
 def walk(
     training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()
-) -> Iterator[tuple[int, State]]:
-    """The training, stopping at 0, at the given steps and at T: yields (step, the state before it)."""
+) -> Generator[tuple[int, State], None, None]:
+    """The training alone, stopping at 0, at the given steps and at T: yields (step, the state before it)."""
     state = training.solver.init(weights, hyper, training.batches(0))
     yield 0, state
     for start, stop in pairwise(sorted({0, training.steps, *stops})):
@@ -97,29 +122,38 @@ def walk(
         yield stop, state
 
 
-def train(
-    training: Training, weights: Tensors, hyper: Tensors, keep: Collection[int] = ()
-) -> tuple[State, dict[int, State]]:
-    """Run all T steps; returns the final state and the states kept, by step."""
-    states = dict(walk(training, weights, hyper, keep))
-    return states[training.steps], states
+def train(training: Training, weights: Tensors, hyper: Tensors) -> State:
+    """The final state, without a derivative."""
+    state = training.solver.init(weights, hyper, training.batches(0))
+    return run(training.solver, state, hyper, training.batches, 0, training.steps)
+
+
+def conclude(following: Following) -> Derivative:
+    """The derivative of a training that has yielded T."""
+    try:
+        step, _ = next(following)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError(f"the training yielded step {step} after its last")
 
 
 def hypergradient(name: str, training: Training, weights: Tensors, hyper: Tensors, **options: Any) -> Result:
     """Train from `weights` with `hyper`, then differentiate the validation loss with respect to every entry of `hyper`.
 
-    Cost: T gradient evaluations for the training and `evaluations(training)` of the method. Raises ValueError for
-    fewer than one step, an unknown method or an option out of range.
+    Cost: T gradient evaluations for the training and the method's charge. Raises ValueError for fewer than one step,
+    an unknown method, an option out of range or a hyperparameter that the method cannot differentiate.
     """
     if training.steps < 1:
         raise ValueError(f"a training of {training.steps} steps has no hypergradient: give it 1 or more")
     derivative = method(name, **options)
-    derivative.check(training.steps, hyper)
-    final, states = train(training, weights, hyper, derivative.keeps(training.steps))
-    gradient = derivative.pull_back(training, hyper, states)
+    charge = derivative.charge(training, weights, hyper)
+    following = derivative.follow(training, weights, hyper)
+    state = next(state for step, state in following if step == training.steps)
+    found = conclude(following)
     with torch.no_grad():
-        value = training.validation_loss(final.weights)
-    return Result(value, gradient, final.weights, training.steps + derivative.evaluations(training))
+        value = training.validation_loss(state.weights)
+    cost = training.steps + charge.gradient_evaluations
+    return Result(value, found.gradient, state.weights, cost, found.report, found.hyper or hyper)
 
 
 def validation_gradient(training: Training, weights: Tensors) -> dict[str, Tensor]:
@@ -133,3 +167,13 @@ def validation_gradient(training: Training, weights: Tensors) -> dict[str, Tenso
 def validation_evaluations(training: Training) -> float:
     """What `validation_gradient` is charged."""
     return len(training.validation.targets) / len(training.batches(0).targets)
+
+
+def state_bytes(training: Training, weights: Tensors, hyper: Tensors) -> int:
+    """Bytes of one state."""
+    return sum(x.numel() * x.element_size() for x in leaves(training.solver.init(weights, hyper, training.batches(0))))
+
+
+def families(hyper: Collection[str]) -> list[str]:
+    """The names of the hyperparameters behind keys: "l2" for "l2.layers.0.weight" and "l2[t]"."""
+    return sorted({key.partition("[")[0].partition(".")[0] for key in hyper})

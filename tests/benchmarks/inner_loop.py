@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 
-from hpo.hypergradients.training import Training, method, train
+from hpo.hypergradients.training import Training, conclude, method, train
 from hpo.problems.network import perceptron
 from solvers.sgd import SGD
 from solvers.solver import Batch
@@ -25,6 +25,13 @@ def seconds(call):
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
+
+
+def pass_seconds(derivative, training, weights, hyper):
+    following = derivative.follow(training, weights, hyper)
+    for step, _ in following:
+        if step == training.steps:
+            return seconds(lambda: conclude(following))
 
 
 def data(rows, seed):
@@ -79,10 +86,11 @@ def main():
         ("drmad", {"curvature": "hessian"}),
     ]:
         derivative = method(name, **options)
-        _, states = train(training, weights, hyper, derivative.keeps(STEPS))
-        took = statistics.median(seconds(lambda: derivative.pull_back(training, hyper, states)) for _ in range(3))
+        took = statistics.median(pass_seconds(derivative, training, weights, hyper) for _ in range(3))
         title = name + "".join(f" {k}={v}" for k, v in options.items())
-        print(f"{title:<22}{took / base:>12.2f}{derivative.evaluations(training) / STEPS:>20.2f}")
+        print(
+            f"{title:<22}{took / base:>12.2f}{derivative.charge(training, weights, hyper).gradient_evaluations / STEPS:>20.2f}"
+        )
 
 
 if __name__ == "__main__":

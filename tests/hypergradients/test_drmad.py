@@ -108,7 +108,7 @@ def test_the_papers_chord_is_two_knots_and_s_steps():
     training = tiny.training(SGD(tiny.loss), 100)
     method = DrMAD(knots=2, steps=10)
     assert list(method.keeps(100)) == [0, 100]
-    assert method.evaluations(training) == 4 * 10 + 40 / 20
+    assert method.charge(training, tiny.weights(), HYPER).gradient_evaluations == 4 * 10 + 40 / 20
     found = hypergradient("drmad", training, tiny.weights(), HYPER, knots=2, steps=10)
     assert all(torch.isfinite(g).all() for g in found.gradient.values())
 
@@ -117,10 +117,13 @@ def test_what_is_kept_and_charged_does_not_grow_with_the_steps():
     short, long = (tiny.training(SGD(tiny.loss), steps) for steps in (100, 10_000))
     method = DrMAD(knots=5, krylov=8, rows=40)
     assert len(method.keeps(100)) == len(method.keeps(10_000)) == 5
-    assert (
-        method.evaluations(short) == method.evaluations(long) == pytest.approx(4 * (1 + 8 * 4 / 3) * 40 / 20 + 40 / 20)
-    )
-    assert DrMAD(knots=5, krylov=8, rows=40, curvature="hessian").evaluations(long) == 4 * (1 + 8 * 2) * 40 / 20 + 2
+    assert method.charge(short, tiny.weights(), HYPER) == method.charge(long, tiny.weights(), HYPER)
+    charged = method.charge(long, tiny.weights(), HYPER)
+    assert charged.gradient_evaluations == pytest.approx(4 * (1 + 8 * 4 / 3) * 40 / 20 + 40 / 20)
+    one = 8 * sum(w.numel() for w in tiny.weights().values())  # bytes of the weights; the velocity has as many
+    assert charged.memory == 5 * 2 * one + 3 * 8 * one
+    hessian = DrMAD(knots=5, krylov=8, rows=40, curvature="hessian").charge(long, tiny.weights(), HYPER)
+    assert hessian.gradient_evaluations == 4 * (1 + 8 * 2) * 40 / 20 + 2
     assert list(method.keeps(2)) == [0, 1, 2]
 
 
@@ -205,7 +208,7 @@ def test_a_segment_is_the_plain_recursion_with_constant_curvature_and_velocity()
     }
     first = training.solver.init(weights, hyper, training.batches(0))
     last = first._replace(weights={"w": weights["w"] + tiny.tensor(0.3, -0.2, 0.1, 0.5)})
-    found = DrMAD(knots=2, krylov=8, clamp=None).pull_back(training, hyper, {0: first, steps: last})
+    found = DrMAD(knots=2, krylov=8, clamp=None).pull_back(training, hyper, {0: first, steps: last}).total
 
     rate = hyper["learning_rate[t]"].mean()
     rows = training.train.inputs

@@ -137,7 +137,7 @@ def test_an_unknown_study(ledger: Ledger) -> None:
 
 def test_check(study: Study) -> None:
     space = Space((Group("l2", "neuron", 1e-6, 1.0, 1e-3, True, 3, ()),))
-    plan = Plan(space, 7800.0, {}, (300, 600, 897), 6310)
+    plan = Plan(space, 7800.0, 0, {}, (300, 600, 897), 6310)
     checked = strict(listing.check(study, {"drmad/0": plan}))
     assert checked["study"] == "digits"
     assert checked["arms"] == [

@@ -126,7 +126,7 @@ def test_nothing_to_compare(empty: Ledger, study: Study) -> None:
 
 def test_check(study: Study) -> None:
     space = Space((Group("l2", "neuron", 1e-6, 1.0, 1e-3, True, 934, ()),))
-    text = printed(terminal.check, listing.check(study, {"drmad/0": Plan(space, 7800.0, {}, (300, 600, 897), 6310)}))
+    text = printed(terminal.check, listing.check(study, {"drmad/0": Plan(space, 7800.0, 0, {}, (300, 600, 897), 6310)}))
     assert "digits can be run" in text
     assert row(text, "drmad/0") == ["drmad/0", "300", "600", "897", "6310", "7800", "l2:", "934", "(neuron)"]
 
