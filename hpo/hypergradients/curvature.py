@@ -5,7 +5,7 @@ Both build one graph and then pay only for the extra backward passes of each vec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -19,6 +19,10 @@ Product = Callable[[Tensor], Tensor]
 """A flat vector `[N]` → the matrix times it, `[N]`."""
 
 Kind = Literal["gauss-newton", "hessian"]
+
+PRODUCT: Mapping[Kind, float] = {"gauss-newton": 4 / 3, "hessian": 2.0}
+"""Gradient evaluations charged for a product on a training batch, by arithmetic: a gradient is a forward and a backward
+pass, 1 + 2 units; Jx and Jᵀx are 2 each; a double backward pass is 6. The graph they share is charged 1."""
 
 
 def curvature(kind: Kind, training: Training, weights: Tensors, batch: Batch) -> Product:

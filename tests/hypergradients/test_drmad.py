@@ -31,7 +31,7 @@ def test_a_knot_at_every_step_with_the_hessian_is_the_exact_pass(hyper):
     """One step a segment, full batch, the whole space: nothing is left to approximate but the momentum's velocity."""
     training = tiny.training(SGD(tiny.loss), 24, size=60)
     exact = hypergradient("exact", training, tiny.weights(), hyper).gradient
-    options = {"knots": 25, "krylov": 6, "curvature": "hessian", "rows": 60, "clamp": None}
+    options = {"knots": 25, "spacing": "time", "krylov": 6, "curvature": "hessian", "rows": 60, "clamp": None}
     found = hypergradient("drmad", training, tiny.weights(), hyper, **options).gradient
     for name in hyper:
         if name != "momentum":
@@ -66,8 +66,9 @@ def test_converges_to_the_exact_pass_on_a_quadratic_as_knots_are_added(kind):
     training, weights, hyper = quadratic(64)
     exact = hypergradient("exact", training, weights, hyper).gradient["l2.w"]
     errors = []
+    options = {"spacing": "time", "krylov": 8, "curvature": kind}
     for knots in (2, 5, 17, 65):
-        found = hypergradient("drmad", training, weights, hyper, knots=knots, krylov=8, curvature=kind).gradient
+        found = hypergradient("drmad", training, weights, hyper, knots=knots, **options).gradient
         errors.append(float((found["l2.w"] - exact).norm() / exact.norm()))
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-10
@@ -77,11 +78,59 @@ def test_a_penalty_linear_in_the_weights_would_be_exact_with_one_segment():
     """On a quadratic the adjoint carries no error: b's sum over the steps is the exact pass's, whatever the path."""
     training, weights, hyper = quadratic(40)
     one = hypergradient("drmad", training, weights, hyper, knots=2, krylov=8).gradient["l2.w"]
-    many = hypergradient("drmad", training, weights, hyper, knots=41, krylov=8).gradient["l2.w"]
+    many = hypergradient("drmad", training, weights, hyper, knots=41, spacing="time", krylov=8).gradient["l2.w"]
     exact = hypergradient("exact", training, weights, hyper).gradient["l2.w"]
     torch.testing.assert_close(many, exact, rtol=1e-8, atol=1e-12)
     # the l2 term is r·w, so one segment differs by how far w is from the segment's mean: computable, not zero
     assert float((one - exact).norm() / exact.norm()) > 1e-3
+
+
+def tilted(steps):
+    """L = ½ wᵀAw − (c + Cλ)ᵀw: curvature and mixed derivative are constant, so the path does not matter."""
+    generator = torch.Generator().manual_seed(0)
+    root, mixed = (torch.randn(6, k, generator=generator, dtype=torch.float64) for k in (6, 3))
+    matrix = root @ root.T / 6 + 0.1 * torch.eye(6, dtype=torch.float64)
+    wanted, offset = torch.randn(2, 6, generator=generator, dtype=torch.float64)
+    rows = Batch(-1, torch.eye(6, dtype=torch.float64), wanted)
+
+    def loss(w, hyper, batch):
+        tilt = offset + mixed @ hyper["tilt"]
+        return 0.5 * w["w"] @ matrix @ w["w"] - tilt @ w["w"]
+
+    def batches(t):
+        return rows._replace(index=t)
+
+    training = Training(SGD(loss), lambda w, x: x @ w["w"], F.mse_loss, batches, steps, rows, rows)
+    hyper = {
+        "tilt": tiny.tensor(0.5, -1.0, 2.0),
+        "learning_rate": tiny.tensor(0.1),
+        "momentum": tiny.tensor(0.5),
+    }
+    return training, {"w": torch.ones(6, dtype=torch.float64)}, hyper
+
+
+def test_the_papers_pass_of_t_steps_is_exact_where_the_path_does_not_matter():
+    training, weights, hyper = tilted(40)
+    exact = hypergradient("exact", training, weights, hyper).gradient["tilt"]
+    errors = []
+    for options in ({"steps": 40}, {"steps": 4, "stretched": True}, {"steps": 4}):
+        found = hypergradient("drmad", training, weights, hyper, knots=2, **options).gradient["tilt"]
+        errors.append(float((found - exact).norm() / exact.norm()))
+    assert errors[0] < 1e-12
+    assert errors == sorted(errors)  # a tenth of the steps is short-sighted, less so where each goes ten times as far
+
+
+def test_stretched_steps_give_the_derivative_of_the_rate_itself():
+    """One stretched step of a training of 4 is a step at 4 times the rate, by finite differences of that step."""
+    training, weights, hyper = tilted(4)
+    hyper = {**hyper, "momentum": tiny.tensor(0.0)}
+    final = training.solver.init(weights, hyper, training.batches(0))  # both knots at one place: so is the line
+    method = DrMAD(knots=2, steps=1, stretched=True)
+    found = method.pull_back(training, hyper, {0: final, 4: final}).total["learning_rate"]
+    point = weights["w"].clone().requires_grad_()
+    slope = torch.autograd.grad(training.solver.loss({"w": point}, hyper, training.batches(0)), point)[0]
+    f = torch.autograd.grad(training.validation_loss({"w": point}), point)[0]
+    torch.testing.assert_close(found, -4 * f @ slope, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(("solver", "rate"), [(SGD, 0.2), (Adam, 0.02)])
@@ -115,7 +164,7 @@ def test_the_papers_chord_is_two_knots_and_s_steps():
 
 def test_what_is_kept_and_charged_does_not_grow_with_the_steps():
     short, long = (tiny.training(SGD(tiny.loss), steps) for steps in (100, 10_000))
-    method = DrMAD(knots=5, krylov=8, rows=40)
+    method = DrMAD(knots=5, spacing="time", krylov=8, rows=40)
     assert len(method.keeps(100)) == len(method.keeps(10_000)) == 5
     assert method.charge(short, tiny.weights(), HYPER) == method.charge(long, tiny.weights(), HYPER)
     charged = method.charge(long, tiny.weights(), HYPER)
@@ -125,6 +174,10 @@ def test_what_is_kept_and_charged_does_not_grow_with_the_steps():
     hessian = DrMAD(knots=5, krylov=8, rows=40, curvature="hessian").charge(long, tiny.weights(), HYPER)
     assert hessian.gradient_evaluations == 4 * (1 + 8 * 2) * 40 / 20 + 2
     assert list(method.keeps(2)) == [0, 1, 2]
+    looking = DrMAD(knots=5, spacing="loss", krylov=8, rows=40)
+    extra = looking.charge(long, tiny.weights(), HYPER).gradient_evaluations - charged.gradient_evaluations
+    assert extra == pytest.approx(33 / 3 * 40 / 20)
+    assert looking.charge(short, tiny.weights(), HYPER) == looking.charge(long, tiny.weights(), HYPER)
 
 
 @pytest.mark.parametrize("kind", ["gauss-newton", "hessian"])
@@ -190,6 +243,8 @@ def test_a_space_that_closes_costs_fewer_products():
         ({"rows": 0}, "rows 0 must be 1 or more"),
         ({"clamp": 2.0}, r"clamp 2\.0 must lie between 0 and 2"),
         ({"steps": 0}, "steps 0 must be 1 or more"),
+        ({"spacing": "even"}, "spacing 'even' must be one of late, time, arc, loss"),
+        ({"stretched": True}, "stretched needs steps"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):
@@ -236,7 +291,7 @@ def test_adams_segments_use_the_second_moment_after_the_step():
     training = tiny.training(Adam(tiny.loss), 24, size=60)
     hyper = {"learning_rate": tiny.tensor(0.02), **tiny.per_neuron_l2()}
     exact = hypergradient("exact", training, tiny.weights(), hyper).gradient
-    options = {"knots": 25, "krylov": 6, "curvature": "hessian", "clamp": None, "rows": 60}
+    options = {"knots": 25, "spacing": "time", "krylov": 6, "curvature": "hessian", "clamp": None, "rows": 60}
     found = hypergradient("drmad", training, tiny.weights(), hyper, **options).gradient
     names = list(tiny.per_neuron_l2())
     sizes = [torch.cat([g[n].reshape(-1) for n in names]).norm() for g in (found, exact)]
@@ -269,7 +324,7 @@ def test_the_paper_takes_its_states_from_the_line_between_knots():
     for step, value in [(0, 0.0), (4, 4.0), (8, 16.0)]:
         weights = {**tiny.weights(), "layers.0.bias": torch.full((5,), value, dtype=torch.float64)}
         knots[step] = training.solver.init(weights, {}, training.batches(0))
-    DrMAD(knots=3, steps=4).pull_back(training, HYPER, knots)
+    DrMAD(knots=3, spacing="time", steps=4).pull_back(training, HYPER, knots)
     assert places == [(3, 13.0), (2, 7.0), (1, 3.0), (0, 1.0)]
 
 
