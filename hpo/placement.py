@@ -1,25 +1,36 @@
-"""Named vectors of the search space ↔ the solver's hyperparameters."""
+"""Named vectors of the search space ↔ the solver's hyperparameters.
+
+A method that only differentiates works on the solver's hyperparameters, and `gather` adds up what belongs together.
+A method that moves them must not part what belongs together: it works on the vectors, with a `Placed` solver.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hpo.space import Space
+from hpo.space import Group, Space
 from hpo.trial import Array, Values
+from solvers.ranges import SCHEDULES
+from solvers.solver import Batch, HeavyBall, Solver, State
 from solvers.vectors import Tensors
 
 
-def place(space: Space, values: Values, fixed: Mapping[str, float], like: Tensor) -> dict[str, Tensor]:
-    """Named vectors `[K]` and fixed numbers → the solver's hyperparameters, with the type and device of `like`."""
+def place(space: Space, values: Values | Tensors, fixed: Mapping[str, float], like: Tensor) -> dict[str, Tensor]:
+    """Named vectors `[K]` and fixed numbers → the solver's hyperparameters, with the type and device of `like`.
+
+    Differentiable in the vectors.
+    """
     hyper = {name: torch.as_tensor(value).to(like) for name, value in fixed.items()}
     for group in space.groups:
         vector = torch.as_tensor(values[group.name]).to(like)
         for piece in group.pieces:
-            hyper[piece.key] = vector[piece.start : piece.stop].reshape(piece.shape)
+            part = vector[piece.start : piece.stop].reshape(piece.shape)
+            hyper[piece.key] = part[torch.from_numpy(piece.windows)] if piece.steps else part
     return hyper
 
 
@@ -29,6 +40,53 @@ def gather(space: Space, gradient: Tensors) -> dict[str, Array]:
     for group in space.groups:
         vector = np.zeros(group.size)
         for piece in group.pieces:
-            vector[piece.start : piece.stop] += gradient[piece.key].detach().cpu().double().reshape(-1).numpy()
+            slopes = gradient[piece.key].detach().cpu().double().numpy()
+            if piece.steps:
+                slopes = np.bincount(piece.windows, slopes.reshape(piece.steps), minlength=piece.shape[0])
+            vector[piece.start : piece.stop] += slopes.reshape(-1)
         vectors[group.name] = vector
     return vectors
+
+
+class Placed:
+    """A solver whose hyperparameters are the vectors of a space, placed anew at each step; the fixed ones are its own.
+
+    Their ranges are the space's, within its bounds. A vector of one value per step is called `learning_rate[t]`.
+    """
+
+    def __init__(self, solver: Solver[Any], space: Space, fixed: Mapping[str, float]) -> None:
+        self.solver, self.space, self.fixed = solver, space, fixed
+        self.hyperparameters = {
+            g.name: solver.hyperparameters[g.name]._replace(
+                low=g.low, high=g.high, default=g.default, log=g.log, limits=(g.low, g.high)
+            )
+            for g in space.groups
+        }
+
+    def vectors(self, values: Values, like: Tensor) -> dict[str, Tensor]:
+        """The hyperparameters of this solver, in float64, on the device of `like`."""
+        return {_key(g): torch.as_tensor(values[g.name], device=like.device) for g in self.space.groups}
+
+    def named(self, vectors: Tensors) -> dict[str, Array]:
+        """The inverse of `vectors`; also for their derivatives."""
+        return {g.name: vectors[_key(g)].detach().cpu().double().numpy() for g in self.space.groups}
+
+    def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> State:
+        """As the solver itself."""
+        return self.solver.init(weights, self._placed(weights, hyper), batch)
+
+    def step(self, state: State, hyper: Tensors, batch: Batch) -> State:
+        """As the solver itself."""
+        return self.solver.step(state, self._placed(state.weights, hyper), batch)
+
+    def heavy_ball(self, state: State, hyper: Tensors, index: int) -> HeavyBall:
+        """As the solver itself."""
+        return self.solver.heavy_ball(state, self._placed(state.weights, hyper), index)
+
+    def _placed(self, weights: Tensors, hyper: Tensors) -> dict[str, Tensor]:
+        vectors = {g.name: hyper[_key(g)] for g in self.space.groups}
+        return place(self.space, vectors, self.fixed, next(iter(weights.values())))
+
+
+def _key(group: Group) -> str:
+    return f"{group.name}[t]" if group.per in SCHEDULES else group.name

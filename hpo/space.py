@@ -11,9 +11,11 @@ K values and the `Piece`s that say where each value goes. For the perceptron 784
 | learning_rate | neuron | 160 | a unit's *incoming* weights and its bias: row i of `[out, in]`, entry i of `[out]` |
 | learning_rate | layer | 4 | the layer's weights and biases |
 | learning_rate | step | T | every weight, during one step |
+| learning_rate | layer-step | 4 T | the layer's weights and biases, during one step |
 
 In a convolution `[out, in, h, w]` a unit is an output channel, for both. L2 never touches biases or the scales of a
-normalisation. `global` is one value for the whole network. No torch here: values are numpy vectors.
+normalisation. `global` is one value for the whole network. With `windows: W` a schedule has W values instead of T, each
+for T/W steps in a row (Micaelli, Storkey 2021). No torch here: values are numpy vectors.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Strict, model_validator
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
 from hpo.failures import BadStudy, unknown
 from hpo.trial import Array, Values
-from solvers.ranges import GRAINS, Grain, Range
+from solvers.ranges import GRAINS, SCHEDULES, Grain, Range
 
 
 class Dimension(BaseModel):
@@ -41,6 +44,7 @@ class Dimension(BaseModel):
     high: Annotated[float, Strict()] | None = None
     default: Annotated[float, Strict()] | None = None
     log: bool | None = None
+    windows: Annotated[int, Strict()] | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> Dimension:
@@ -50,6 +54,8 @@ class Dimension(BaseModel):
                 raise ValueError(f"{name} {value} is not a finite number")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        if self.windows is not None and self.per not in SCHEDULES:
+            raise ValueError(f"windows {self.windows} needs per: {' or '.join(SCHEDULES)}, not per: {self.per}")
         return self
 
 
@@ -68,12 +74,21 @@ class Weight(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """values[start:stop].reshape(shape) is the solver's hyperparameter `key`, broadcast against its weight."""
+    """values[start:stop].reshape(shape) is the solver's hyperparameter `key`, broadcast against its weight.
+
+    `steps` > 0: its first axis is spread over so many steps, each value over a window of them.
+    """
 
     key: str
     start: int
     stop: int
     shape: tuple[int, ...]
+    steps: int = 0
+
+    @property
+    def windows(self) -> NDArray[np.intp]:
+        """Which entry of the first axis each step takes, `[steps]`."""
+        return np.arange(self.steps) * self.shape[0] // self.steps
 
 
 @dataclass(frozen=True)
@@ -175,14 +190,16 @@ def _filled(name: str, dimension: Dimension, declared: Range) -> Dimension:
         raise BadStudy(
             f"space.{name}.per: {name} cannot be given per {dimension.per}: use one of {', '.join(declared.grains)}"
         )
-    return Dimension(per=dimension.per, low=low, high=high, default=default, log=log)
+    return dimension.model_copy(update={"low": low, "high": high, "default": default, "log": log})
 
 
 def _group(
     name: str, dimension: Dimension, declared: Range, weights: Sequence[Weight], steps: int, per: Grain | None
 ) -> Group:
     grain = _coarser(dimension.per, per)
-    size, pieces = _pieces(name, grain, declared, weights, steps)
+    if dimension.windows is not None and dimension.windows > steps:
+        raise BadStudy(f"space.{name}.windows: {dimension.windows} is more than the training's {steps} steps")
+    size, pieces = _pieces(name, grain, declared, weights, steps, dimension.windows or steps)
     low, high, default = dimension.low, dimension.high, dimension.default
     assert low is not None and high is not None and default is not None  # _filled set them
     return Group(name, grain, low, high, default, bool(dimension.log), size, pieces)
@@ -194,6 +211,8 @@ def _coarser(own: Grain, wanted: Grain | None) -> Grain:
         return own
     if own == "step":
         return "global"
+    if own == "layer-step":
+        return wanted if wanted in ("global", "step") else "layer"
     return wanted if GRAINS.index(wanted) < GRAINS.index(own) else own
 
 
@@ -201,17 +220,17 @@ def _check_coarser(dimensions: Mapping[str, Dimension], wanted: Grain | None) ->
     """A wish that changes nothing because everything is coarser already is a mistake."""
     grains = {d.per for d in dimensions.values()}
     finest = max(grains, key=GRAINS.index)
-    if wanted is not None and "step" not in grains and GRAINS.index(wanted) > GRAINS.index(finest):
+    if wanted is not None and not grains & set(SCHEDULES) and GRAINS.index(wanted) > GRAINS.index(finest):
         raise BadStudy(
             f"methods: per {wanted} is finer than the whole space, which is per {finest} at most: leave it out"
         )
 
 
 def _pieces(
-    name: str, grain: Grain, declared: Range, weights: Sequence[Weight], steps: int
+    name: str, grain: Grain, declared: Range, weights: Sequence[Weight], steps: int, windows: int
 ) -> tuple[int, tuple[Piece, ...]]:
     if grain == "step":
-        return steps, (Piece(f"{name}[t]", 0, steps, (steps,)),)
+        return windows, (Piece(f"{name}[t]", 0, windows, (windows,), steps),)
     if declared.target == "solver":
         return 1, (Piece(name, 0, 1, ()),)
     touched = [w for w in weights if declared.target == "incoming" or w.outgoing is not None]
@@ -219,6 +238,9 @@ def _pieces(
         raise BadStudy(f"space.{name}: this model has no weight matrix or convolution for {name} to act on")
     if grain == "global":
         return 1, tuple(Piece(f"{name}.{w.name}", 0, 1, (1,) * len(w.shape)) for w in touched)
+    if grain == "layer-step":
+        layers, pieces = _shared(name, "layer", declared, touched)
+        return layers * windows, tuple(_lasting(piece, windows, steps) for piece in pieces)
     if grain == "weight":
         return _consecutive([(f"{name}.{w.name}", w.shape) for w in touched])
     return _shared(name, grain, declared, touched)
@@ -247,3 +269,8 @@ def _shared(name: str, grain: Grain, declared: Range, touched: list[Weight]) -> 
         start = slots[w.layer, units]
         pieces.append(Piece(f"{name}.{w.name}", start, start + units, shape))
     return size, tuple(pieces)
+
+
+def _lasting(piece: Piece, windows: int, steps: int) -> Piece:
+    """A schedule in the place of each value of a piece that has one."""
+    return Piece(f"{piece.key}[t]", piece.start * windows, piece.stop * windows, (windows, *piece.shape), steps)

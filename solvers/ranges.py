@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-Grain = Literal["global", "layer", "neuron", "weight", "step"]
-GRAINS: tuple[Grain, ...] = ("global", "layer", "neuron", "weight", "step")
+Grain = Literal["global", "layer", "neuron", "weight", "step", "layer-step"]
+GRAINS: tuple[Grain, ...] = ("global", "layer", "neuron", "weight", "step", "layer-step")
+SCHEDULES: tuple[Grain, ...] = ("step", "layer-step")
+"""Grains that change in time: a value for each step, or for each step of each layer."""
 
 
 class Range(NamedTuple):

@@ -12,7 +12,7 @@ Every solver minimises, on the same scale,
 **Hyperparameters** are a `dict[str, Tensor]`. The finest key wins:
 
     "l2.layers.0.weight"     a value for this weight tensor, of any shape that broadcasts against it
-    "learning_rate[t]"       one value per step, `[T]`
+    "learning_rate[t]"       one value per step, `[T]`; for one tensor, "learning_rate.layers.0.bias[t]", `[T, 1, …]`
     "momentum"               one value for everything
 """
 
@@ -84,13 +84,13 @@ class Solver(Protocol[S]):
 
 def setting(hyper: Tensors, name: str, weight: str, index: int) -> Tensor | None:
     """The value of hyperparameter `name` for the tensor called `weight` at step `index`, or None if it is not given."""
-    own = hyper.get(f"{name}.{weight}")
-    if own is not None:
-        return own
-    schedule = hyper.get(f"{name}[t]")
-    if schedule is not None:
-        return schedule[index]
-    return hyper.get(name)
+    for key in (f"{name}.{weight}", name):
+        schedule = f"{key}[t]"
+        if schedule in hyper:
+            return hyper[schedule][index]
+        if key in hyper:
+            return hyper[key]
+    return None
 
 
 def required(hyper: Tensors, name: str, weight: str, index: int) -> Tensor:

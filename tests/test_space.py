@@ -11,6 +11,7 @@ from hpo.placement import gather, place
 from hpo.problems.network import perceptron
 from hpo.space import Dimension, Space, Weight, resolve
 from solvers.sgd import SGD
+from solvers.solver import required
 
 MNIST = perceptron((784,), (50, 50, 50), 10, "relu", 0)[0].layout
 SMALL = perceptron((3,), (4,), 2, "relu", 0)[0].layout
@@ -26,7 +27,8 @@ def space(dimensions, weights=SMALL, steps=7, per=None):
     [
         ("l2", "neuron", 934), ("l2", "layer", 4), ("l2", "weight", 44_700), ("l2", "global", 1),
         ("learning_rate", "neuron", 160), ("learning_rate", "layer", 4), ("learning_rate", "weight", 44_860),
-        ("learning_rate", "global", 1), ("learning_rate", "step", 600), ("momentum", "global", 1),
+        ("learning_rate", "global", 1), ("learning_rate", "step", 600), ("learning_rate", "layer-step", 2400),
+        ("momentum", "global", 1),
     ],
 )  # fmt: skip
 def test_sizes_on_the_perceptron_of_the_papers(name, per, size):
@@ -103,8 +105,12 @@ def test_slopes_on_a_log_scale_are_multiplied_by_the_value():
     np.testing.assert_allclose(slopes, [0.3, 3.0])
 
 
-def test_gather_is_the_transpose_of_place():
-    resolved = space({"l2": {"per": "neuron"}, "learning_rate": {"per": "layer"}, "momentum": {}})
+@pytest.mark.parametrize(
+    "rate",
+    [{"per": "layer"}, {"per": "step", "windows": 3}, {"per": "layer-step"}, {"per": "layer-step", "windows": 2}],
+)
+def test_gather_is_the_transpose_of_place(rate):
+    resolved = space({"l2": {"per": "neuron"}, "learning_rate": rate, "momentum": {}})
     generator = torch.Generator().manual_seed(0)
     values = {g.name: np.arange(1.0, g.size + 1) for g in resolved.groups}
     hyper = place(resolved, values, {}, torch.zeros((), dtype=torch.float64))
@@ -112,6 +118,34 @@ def test_gather_is_the_transpose_of_place():
     forward = sum(float((hyper[k] * slopes[k]).sum()) for k in hyper)
     gathered = gather(resolved, slopes)
     assert forward == pytest.approx(sum(float(values[n] @ gathered[n]) for n in values))
+
+
+def test_a_schedule_of_windows_gives_each_step_the_value_of_its_window():
+    resolved = space({"learning_rate": {"per": "step", "windows": 3}})
+    hyper = place(resolved, {"learning_rate": np.array([0.1, 0.2, 0.3])}, {}, torch.zeros(()))
+    torch.testing.assert_close(hyper["learning_rate[t]"], torch.tensor([0.1] * 3 + [0.2] * 2 + [0.3] * 2))
+    slopes = {"learning_rate[t]": torch.tensor([1.0, 2, 3, 10, 20, 100, 200])}
+    assert gather(resolved, slopes)["learning_rate"].tolist() == [6, 30, 300]
+
+
+def test_a_schedule_per_layer_has_windows_of_its_own():
+    resolved = space({"learning_rate": {"per": "layer-step", "windows": 2}}, steps=4)
+    assert resolved.size == 4
+    hyper = place(resolved, {"learning_rate": np.array([0.1, 0.2, 0.3, 0.4])}, {}, torch.zeros(()))
+    first, second = hyper["learning_rate.layers.0.weight[t]"], hyper["learning_rate.layers.1.bias[t]"]
+    torch.testing.assert_close(first, torch.tensor([0.1, 0.1, 0.2, 0.2]).reshape(4, 1, 1))
+    torch.testing.assert_close(second, torch.tensor([0.3, 0.3, 0.4, 0.4]).reshape(4, 1))
+    torch.testing.assert_close(required(hyper, "learning_rate", "layers.1.weight", 3), torch.full((1, 1), 0.4))
+    grains = [space({"learning_rate": {"per": "layer-step"}}, per=g).groups[0].per for g in ("global", "layer", "step")]
+    assert grains == ["global", "layer", "step"]
+    assert space({"learning_rate": {"per": "layer-step"}}, per="neuron").groups[0].per == "layer"
+
+
+def test_windows_without_a_schedule_or_steps_are_refused():
+    with pytest.raises(ValueError, match="windows 3 needs per: step or layer-step, not per: layer"):
+        Dimension(per="layer", windows=3)
+    with pytest.raises(BadStudy, match=r"space\.learning_rate\.windows: 9 is more than the training's 7 steps"):
+        space({"learning_rate": {"per": "step", "windows": 9}})
 
 
 def test_a_method_may_take_a_coarser_grain():

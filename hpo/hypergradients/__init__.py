@@ -8,5 +8,9 @@ from __future__ import annotations
 HYPERGRADIENTS = {
     "exact": "hpo.hypergradients.exact:Exact",
     "truncated": "hpo.hypergradients.truncated:Truncated",
+    "reversible": "hpo.hypergradients.reversible:Reversible",
+    "implicit": "hpo.hypergradients.implicit:Implicit",
+    "online": "hpo.hypergradients.online:Online",
+    "forward": "hpo.hypergradients.forward:Forward",
     "drmad": "hpo.hypergradients.drmad:DrMAD",
 }

@@ -99,7 +99,7 @@ class DrMAD:
         Not served, but by the paper's pass: Adam's betas, whose effect the heavy-ball form cuts, and what only a user's
         own loss reads.
         """
-        cut = set() if self.steps is not None else set(families(hyper)) - TRUSTED
+        cut = set() if self.steps is not None else set(families(training.sought(hyper))) - TRUSTED
         if cut:
             names = ", ".join(sorted(cut))
             raise ValueError(f"drmad cannot differentiate {names}: use exact, or leave it out of the space")

@@ -32,7 +32,8 @@ class Training(NamedTuple):
     """A training without its initial weights and hyperparameters.
 
     `forward(weights, inputs [B, …]) → outputs [B, D]`; `criterion(outputs, targets) → mean loss`, a scalar; the solver
-    minimises criterion(forward) + ½ Σ r·w² on `batches`. `train` and `validation` are whole parts.
+    minimises criterion(forward) + ½ Σ r·w² on `batches`. `train` and `validation` are whole parts. `held`: names of
+    hyperparameters that are given but not tuned, so that a method that could not differentiate them may still be used.
     """
 
     solver: Solver[Any]
@@ -42,6 +43,11 @@ class Training(NamedTuple):
     steps: int
     train: Batch
     validation: Batch
+    held: Collection[str] = ()
+
+    def sought(self, hyper: Tensors) -> dict[str, Tensor]:
+        """The hyperparameters that a derivative is wanted of: all but those held."""
+        return {key: x for key, x in hyper.items() if not self.held or family(key) not in self.held}
 
     def validation_loss(self, weights: Tensors) -> Tensor:
         """The criterion on the whole validation part, without any penalty."""
@@ -138,7 +144,8 @@ def conclude(following: Following) -> Derivative:
 
 
 def hypergradient(name: str, training: Training, weights: Tensors, hyper: Tensors, **options: Any) -> Result:
-    """Train from `weights` with `hyper`, then differentiate the validation loss with respect to every entry of `hyper`.
+    """Train from `weights` with `hyper`, then differentiate the validation loss with respect to every entry of `hyper`
+    but what the training holds.
 
     Cost: T gradient evaluations for the training and the method's charge. Raises ValueError for fewer than one step,
     an unknown method, an option out of range or a hyperparameter that the method cannot differentiate.
@@ -153,7 +160,7 @@ def hypergradient(name: str, training: Training, weights: Tensors, hyper: Tensor
     with torch.no_grad():
         value = training.validation_loss(state.weights)
     cost = training.steps + charge.gradient_evaluations
-    return Result(value, found.gradient, state.weights, cost, found.report, found.hyper or hyper)
+    return Result(value, training.sought(found.gradient), state.weights, cost, found.report, found.hyper or hyper)
 
 
 def validation_gradient(training: Training, weights: Tensors) -> dict[str, Tensor]:
@@ -174,6 +181,11 @@ def state_bytes(training: Training, weights: Tensors, hyper: Tensors) -> int:
     return sum(x.numel() * x.element_size() for x in leaves(training.solver.init(weights, hyper, training.batches(0))))
 
 
+def family(key: str) -> str:
+    """The hyperparameter behind a key: "l2" for "l2.layers.0.weight" and "l2[t]"."""
+    return key.partition("[")[0].partition(".")[0]
+
+
 def families(hyper: Collection[str]) -> list[str]:
-    """The names of the hyperparameters behind keys: "l2" for "l2.layers.0.weight" and "l2[t]"."""
-    return sorted({key.partition("[")[0].partition(".")[0] for key in hyper})
+    """The names of the hyperparameters behind keys."""
+    return sorted({family(key) for key in hyper})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from hpo.hypergradients.adjoint import final_adjoint, reverse
+from hpo.hypergradients.adjoint import final_adjoint, pull_back_start, reverse
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
@@ -38,7 +38,7 @@ class Truncated:
 
     def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
         """4 a step, and the validation gradient."""
-        if "initial_scale" in families(hyper) and self.steps < training.steps:
+        if "initial_scale" in families(training.sought(hyper)) and self.steps < training.steps:
             raise ValueError("truncated does not reach the start, where initial_scale acts: use exact, or leave it out")
         last = min(self.steps, training.steps)
         memory = last * state_bytes(training, weights, hyper)
@@ -56,4 +56,5 @@ class Truncated:
         final = states[training.steps]
         start = final_adjoint(final, validation_gradient(training, final.weights))
         path = ((t, states[t]) for t in range(training.steps - 1, first - 1, -1))
-        return reverse(training.solver, path, hyper, training.batches, start).derivative
+        found = reverse(training.solver, path, hyper, training.batches, start)
+        return (found if first else pull_back_start(training, weights, hyper, found)).derivative

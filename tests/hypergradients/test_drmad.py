@@ -26,7 +26,13 @@ def cosine(a, b, names=None):
     return float(torch.dot(x, y) / (x.norm() * y.norm()))
 
 
-@pytest.mark.parametrize("hyper", [HYPER, SCHEDULE], ids=["per neuron", "schedule"])
+SCHEDULES = {
+    f"learning_rate.{n}[t]": torch.linspace(0.3, 0.1, 24, dtype=torch.float64).reshape(24, *(1,) * w.dim())
+    for n, w in tiny.weights().items()
+}
+
+
+@pytest.mark.parametrize("hyper", [HYPER, SCHEDULE, SCHEDULES], ids=["per neuron", "schedule", "schedule per layer"])
 def test_a_knot_at_every_step_with_the_hessian_is_the_exact_pass(hyper):
     """One step a segment, full batch, the whole space: nothing is left to approximate but the momentum's velocity."""
     training = tiny.training(SGD(tiny.loss), 24, size=60)

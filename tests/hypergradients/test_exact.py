@@ -29,6 +29,13 @@ def per_layer(name, values):
     }
 
 
+def per_layer_and_step(first, last):
+    return {
+        f"learning_rate.{n}[t]": torch.linspace(first, last, T, dtype=torch.float64).reshape(T, *(1,) * w.dim())
+        for n, w in tiny.weights().items()
+    }
+
+
 GRAINS = {
     "l2 global": ROOMY,
     "l2 layer": {**ROOMY, **per_layer("l2", [0.01, 0.02, 0.03])},
@@ -40,6 +47,7 @@ GRAINS = {
         "learning_rate[t]": torch.linspace(0.3, 0.1, T, dtype=torch.float64),
         "l2": tiny.tensor(0.02),
     },
+    "learning_rate layer and step": {**per_layer_and_step(0.3, 0.1), "l2": tiny.tensor(0.02)},
     "initial_scale global": {**ROOMY, "initial_scale": tiny.tensor(0.8)},
     "initial_scale layer": {**ROOMY, **per_layer("initial_scale", [0.7, 0.9, 1.2])},
 }
