@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from hpo import options
 from hpo.failures import BadStudy
-from hpo.hypergradients import HYPERGRADIENTS
-from hpo.registry import STRATEGIES, resolve
+from hpo.registry import DECIDERS, STRATEGIES, resolve
 from hpo.spec import Arm, Budget
 from hpo.strategies.strategy import Strategy, arm_seed
 from hpo.task import Plan
@@ -83,12 +82,12 @@ class ArmRun:
 def strategy_for(arm: Arm, plan: Plan) -> Strategy:
     """The strategy of an arm with its own options. Raises BadStudy naming the option."""
     given, key = arm.method.options, f"methods.{arm.title}"
-    descends = arm.method.name in HYPERGRADIENTS
-    constructor = resolve(STRATEGIES["descent" if descends else arm.method.name])
-    if descends:  # the other options are the hypergradient's, and were checked with the plan
+    decider = DECIDERS.get(arm.method.name)
+    constructor = resolve(STRATEGIES[decider or arm.method.name])
+    if decider:  # the other options are the hypergradient's, and were checked with the plan
         given = {k: v for k, v in given.items() if k in options.names(constructor) - {"derivative"}}
     settings = options.checked(constructor, given, key)
-    if descends:
+    if decider:
         settings["derivative"] = arm.method.name
     try:
         return constructor(plan.space, arm_seed(arm.label), **settings)

@@ -187,13 +187,19 @@ def show(name: str, storage: str, as_json: bool) -> None:
 @data_option
 @json_option
 def check(file: Path, data_dir: Path | None, as_json: bool) -> None:
-    """Check the study in FILE without running it: names, data, number of values, cost of a trial."""
+    """Check the study in FILE without running it: names, data, number of values, time and memory of a trial.
+
+    \b
+    Example:  hpo check studies/digits/per-neuron.yaml
+    """
     from hpo import study, study_file
     from hpo.execution.serial import Serial
-    from hpo.reports import listing, terminal
+    from hpo.reports import preview, terminal
 
     loaded = study_file.load(file)
-    report = listing.check(loaded, study.plans(loaded, Serial(loaded.resources), data_dir))
+    executor = Serial(loaded.resources)
+    plans = study.plans(loaded, executor, data_dir)
+    report = preview.check(loaded, plans, study.probes(loaded, plans, executor, data_dir))
     if as_json:
         _echo_json(report)
     else:

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hpo.failures import BadStudy
-from hpo.hypergradients.training import conclude, walk
-from hpo.placement import gather, place
+from hpo.hypergradients.training import Training, conclude, walk
+from hpo.placement import Placed, gather, place
 from hpo.problems.problem import Problem
 from hpo.recipe import Recipe, recipe
-from hpo.space import resolve
+from hpo.space import Space, resolve
 from hpo.spec import Arm, Study
 from hpo.task import Plan, Task
-from hpo.trial import Array, Cost, Outcome
+from hpo.trial import Array, Cost, Outcome, Values
 from solvers.solver import Batch, State
 from solvers.vectors import Tensors, finite
 
@@ -40,7 +41,7 @@ def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
     space = resolve(study.space, declared, problem.network.layout, training.steps, arm.method.per)
     charge, memory = float(training.steps), 0
     if made.derivative is not None:
-        hyper = place(space, space.defaults(), made.fixed, next(iter(problem.weights.values())))
+        training, hyper = _searched(made, space, space.defaults())
         try:
             extra, memory = made.derivative.charge(training, problem.weights, hyper)
         except ValueError as error:
@@ -68,11 +69,9 @@ def evaluate(task: Task) -> Outcome:
 
 
 def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
-    problem, training = made.problem, made.training
+    problem, space = made.problem, task.plan.space
     derivative = made.derivative if task.proposal.derivative else None
-    some_weight = next(iter(problem.weights.values()))
-    hyper = place(task.plan.space, task.proposal.values, made.fixed, some_weight)
-
+    training, hyper = _searched(made, space, task.proposal.values)
     points = {round((i + 1) * training.steps / CURVE_POINTS) for i in range(CURVE_POINTS)} - {0}
     following = None if derivative is None else derivative.follow(training, problem.weights, hyper, points)
     walked = following or walk(training, problem.weights, hyper, points)
@@ -80,16 +79,17 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
     with torch.no_grad():
         validation_loss, _ = _measured(problem, final.weights, problem.validation)
         test_loss, test_accuracy = _measured(problem, final.weights, problem.test)
-    spent = float(steps)
+    extra = 0.0 if derivative is None else derivative.charge(training, problem.weights, hyper).gradient_evaluations
     if not np.isfinite(validation_loss):
         reason = f"diverged: the validation loss is not finite after {steps} of {training.steps} steps"
+        spent = steps + (extra * steps / training.steps if made.moving else 0)  # the others would only begin now
         return _failed(reason, Cost(1, spent, time.perf_counter() - started), curve)
 
-    gradient, failure = None, None
+    gradient, ends, failure = None, None, None
     if derivative is not None and following is not None:
         found = conclude(following)
-        gradient = gather(task.plan.space, found.gradient)
-        spent += derivative.charge(training, problem.weights, hyper).gradient_evaluations
+        gradient = _by_name(training, space, found.gradient)
+        ends = None if found.hyper is None else _by_name(training, space, found.hyper)
         if not all(np.isfinite(g).all() for g in gradient.values()):
             gradient, failure = None, f"the {task.proposal.derivative} hypergradient is not finite"
             if "exploded" in found.report:
@@ -98,8 +98,23 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
     if validation_loss < task.incumbent:
         everything = {**problem.network.constants, **final.weights}
         weights = {name: w.detach().cpu().numpy() for name, w in everything.items()}
-    cost = Cost(1, spent, time.perf_counter() - started)
-    return Outcome("complete", validation_loss, test_loss, test_accuracy, curve, cost, gradient, failure, weights)
+    cost = Cost(1, training.steps + extra, time.perf_counter() - started)
+    measured = (validation_loss, test_loss, test_accuracy)
+    return Outcome("complete", *measured, curve, cost, gradient, ends, failure, weights)
+
+
+def _searched(made: Recipe, space: Space, values: Values) -> tuple[Training, dict[str, Tensor]]:
+    """The training, and the hyperparameters that a derivative is taken of: the vectors of the space if they move."""
+    some_weight = next(iter(made.problem.weights.values()))
+    if not made.moving:
+        return made.training, place(space, values, made.fixed, some_weight)
+    placed = Placed(made.training.solver, space, made.fixed)
+    return made.training._replace(solver=placed), placed.vectors(values, some_weight)
+
+
+def _by_name(training: Training, space: Space, found: Tensors) -> dict[str, Array]:
+    """One vector `[K]` per name of the space."""
+    return training.solver.named(found) if isinstance(training.solver, Placed) else gather(space, found)
 
 
 def _trained(

@@ -17,7 +17,7 @@ from hpo.failures import BadStudy
 from hpo.hypergradients import HYPERGRADIENTS
 from hpo.hypergradients.training import Hypergradient, Training, method
 from hpo.problems.problem import Problem, build
-from hpo.registry import STRATEGIES, resolve
+from hpo.registry import DECIDERS, MOVING, STRATEGIES, resolve
 from hpo.spec import Arm, Study
 from solvers import SOLVERS
 from solvers.ranges import Range
@@ -25,13 +25,17 @@ from solvers.solver import Solver
 
 
 class Recipe(NamedTuple):
-    """What an arm trains with. `fixed`: hyperparameters that are not searched; `settings`: the derivative's options."""
+    """What an arm trains with. `fixed`: hyperparameters that are not searched; `settings`: the derivative's options.
+
+    `moving`: the derivative's method moves the values while the training runs.
+    """
 
     problem: Problem
     training: Training
     fixed: Mapping[str, float]
     derivative: Hypergradient | None
     settings: Mapping[str, Any]
+    moving: bool
 
 
 def recipe(study: Study, arm: Arm, data_dir: Path | None) -> Recipe:
@@ -48,7 +52,7 @@ def recipe(study: Study, arm: Arm, data_dir: Path | None) -> Recipe:
         problem.validation,
     )
     derivative, settings = _derivative(arm)
-    return Recipe(problem, training, fixed, derivative, settings)
+    return Recipe(problem, training, fixed, derivative, settings, arm.method.name in MOVING)
 
 
 def _solver(study: Study, arm: Arm, problem: Problem) -> tuple[Solver[Any], dict[str, float]]:
@@ -75,11 +79,11 @@ def _number(key: str, value: object, declared: Range) -> float:
 
 
 def _derivative(arm: Arm) -> tuple[Hypergradient | None, dict[str, Any]]:
-    """The hypergradient method of an arm with the options that are its own (the others are the descent's)."""
+    """The hypergradient method of an arm with the options that are its own (the others are its strategy's)."""
     if arm.method.name not in HYPERGRADIENTS:
         return None, {}
     constructor, key = resolve(HYPERGRADIENTS[arm.method.name]), f"methods.{arm.title}"
-    outer = options.names(resolve(STRATEGIES["descent"])) - {"derivative"}
+    outer = options.names(resolve(STRATEGIES[DECIDERS[arm.method.name]])) - {"derivative"}
     mine = {name: value for name, value in arm.method.options.items() if name not in outer}
     given = options.checked(constructor, mine, key, also=outer)
     try:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from hpo.hypergradients import HYPERGRADIENTS
+
 STRATEGIES = {
     "descent": "hpo.strategies.descent:Descent",
+    "relay": "hpo.strategies.relay:Relay",
     "random": "hpo.strategies.optuna:Random",
     "tpe": "hpo.strategies.optuna:TPE",
     "gp": "hpo.strategies.optuna:GP",
@@ -20,6 +23,12 @@ STRATEGIES = {
     "skopt-rf": "hpo.strategies.skopt:RandomForest",
     "skopt-et": "hpo.strategies.skopt:ExtraTrees",
 }
+
+MOVING = frozenset({"online"})
+"""Hypergradients that move the values while a training runs."""
+
+DECIDERS = {name: "relay" if name in MOVING else "descent" for name in HYPERGRADIENTS}
+"""Which strategy decides by a hypergradient; these strategies are no methods of their own."""
 
 SOURCES = {
     "digits": "hpo.problems.bundled:Digits",

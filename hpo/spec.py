@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Discriminator, Field, Strict, Tag, field_validator, model_validator
 
 from hpo.failures import unknown
-from hpo.hypergradients import HYPERGRADIENTS
-from hpo.registry import EXECUTORS, SOURCES, STRATEGIES
+from hpo.registry import DECIDERS, EXECUTORS, SOURCES, STRATEGIES
 from hpo.space import Dimension
 from solvers import SOLVERS
 from solvers.ranges import Grain
@@ -28,7 +27,7 @@ Number = Annotated[float, Strict()]
 Rows = Whole | Number
 """A number of rows (an integer), or a fraction of them (between 0 and 1)."""
 
-METHODS = sorted((set(STRATEGIES) - {"descent"}) | set(HYPERGRADIENTS))
+METHODS = sorted((set(STRATEGIES) - set(DECIDERS.values())) | set(DECIDERS))
 
 
 class _Part(BaseModel, frozen=True, extra="forbid"):

@@ -24,7 +24,7 @@ from hpo.failures import BadStudy, StudyFailed
 from hpo.registry import EXECUTORS, resolve
 from hpo.spec import Arm, Study
 from hpo.storage.ledger import Ledger
-from hpo.task import Plan, Task
+from hpo.task import Plan, Probe, Task
 from hpo.trial import Cost, Outcome, Proposal, Trial
 
 
@@ -63,6 +63,19 @@ def plans(study: Study, executor: Executor, data_dir: Path | None) -> dict[str, 
             )
         strategy_for(arm, found[arm.label])
     return found
+
+
+def probes(study: Study, plans: Mapping[str, Plan], executor: Executor, data_dir: Path | None) -> dict[str, Probe]:
+    """What a gradient evaluation takes here, by arm label: measured once a solver, on its first arm.
+
+    For whoever wants to know before running; nothing that runs asks for it. Raises BadStudy where a step fails.
+    """
+    found: dict[str, Probe] = {}
+    for arm in study.arms():
+        if arm.solver.name not in found:
+            plan = plans[arm.label]
+            found[arm.solver.name] = executor.submit(worker.probe, study, arm, plan, data_dir).result()
+    return {arm.label: found[arm.solver.name] for arm in study.arms()}
 
 
 @contextmanager

@@ -29,6 +29,18 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What a few steps of a training took on this machine: seconds a gradient evaluation.
+
+    `memory`: bytes of the data, the initial weights and the solver's state; activations, the data set as it was read
+    and torch itself are left out.
+    """
+
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
 class Task:
     """One evaluation, complete in itself. Weights travel back only from a loss below `incumbent`."""
 

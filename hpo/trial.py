@@ -44,6 +44,7 @@ class Outcome:
 
     `curve` is `[P, 3]`: step, training loss and validation loss, each on at most 1,000 rows of its part.
     `hypergradient` is d(validation loss)/d(value) in natural units, one vector `[K]` per name.
+    `ends`: the values at the end of the training, in natural units, from a method that moves them on the way.
     `failure` says why a trial failed, or why a complete trial has no hypergradient.
     `weights` travel only when this trial beats the incumbent the evaluation was told of.
     """
@@ -55,6 +56,7 @@ class Outcome:
     curve: Array = field(default_factory=lambda: np.zeros((0, 3)))
     cost: Cost = field(default_factory=Cost)
     hypergradient: Values | None = None
+    ends: Values | None = None
     failure: str | None = None
     weights: Mapping[str, NDArray[np.generic]] | None = None
 

@@ -40,5 +40,6 @@ def essence(ledger, name):
                 outcome and outcome.cost.gradient_evaluations,
                 outcome and outcome.curve.tobytes(),
                 outcome and outcome.hypergradient and {k: v.tobytes() for k, v in outcome.hypergradient.items()},
+                outcome and outcome.ends and {k: v.tobytes() for k, v in outcome.ends.items()},
             )
     return found

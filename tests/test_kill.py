@@ -20,6 +20,7 @@ from hpo.storage.ledger import Ledger
 METHODS = [
     {"name": "drmad", "krylov": 4},
     {"name": "exact"},
+    {"name": "online"},
     {"name": "tpe", "per": "layer", "startup": 2},
     {"name": "cmaes", "per": "layer"},
     {"name": "qmc", "per": "global"},

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -82,6 +83,53 @@ def test_hypergradient_work_is_charged(ledger):
     # 30 steps; 2 segments: a graph and 4 products of 4/3 on all 100 rows (2 batches); 200 validation rows (4 batches)
     assert ledger.spent("small", "drmad/0").gradient_evaluations == pytest.approx(30 + 2 * (1 + 4 * 4 / 3) * 2 + 4)
     assert ledger.spent("small", "random-global/0").gradient_evaluations == 30
+
+
+ONLINE = {"name": "online", "every": 5, "terms": 2}
+
+
+def test_an_online_arm_hands_its_values_on_within_the_bounds_and_holds_what_is_fixed(ledger):
+    training = {"solver": {"name": "sgd", "momentum": 0.5}, "steps": 30, "batch_size": 50}
+    study = studies_small.study(methods=[ONLINE], seeds=[0], training=training)
+    run(study, ledger)
+    arm = ledger.arms("small")[0]
+    assert arm.settings["fixed"] == {"momentum": 0.5}
+    trials = ledger.trials("small", arm.label)
+    bounds = {group["name"]: (group["size"], group["low"], group["high"]) for group in arm.space}
+    for last, trial in pairwise(trials):
+        assert last.outcome is not None and last.outcome.ends is not None and last.outcome.hypergradient is not None
+        for name, (size, low, high) in bounds.items():
+            ends = last.outcome.ends[name]
+            assert ends.shape == last.outcome.hypergradient[name].shape == (size,)
+            assert ((low <= ends) & (ends <= high)).all()
+            assert not np.array_equal(ends, last.proposal.values[name])
+            np.testing.assert_array_equal(trial.proposal.values[name], ends)
+    spent = ledger.spent("small", arm.label).gradient_evaluations
+    assert spent == 5 * (30 + 6 * (4 * 2 + 1)), "six moves: two terms, and as many validation rows as a batch has"
+
+
+def test_an_interrupted_online_arm_goes_on_as_if_it_had_not_been(tmp_path, ledger):
+    study = studies_small.study(methods=[ONLINE], seeds=[0])
+    with pytest.raises(KeyboardInterrupt):
+        run(study, ledger, Interrupting(3))
+    whole = run(study, ledger)
+    with Ledger.open(f"sqlite:///{tmp_path}/other.db") as other:
+        assert run(study, other) == whole
+
+
+def test_an_online_training_that_diverges_pays_for_the_moves_it_made_and_lowers_the_rates(ledger):
+    wild = {"low": 1e-6, "high": 1e6, "default": 1e3}  # (1 − rate·l2)³⁰ leaves float32 behind
+    space = {"l2": wild, "learning_rate": {"low": 1e-4, "high": 1.0, "default": 0.1}}
+    study = studies_small.study(space=space, methods=[ONLINE], seeds=[0], budget={"trainings": 12})
+    run(study, ledger)
+    first, *rest = ledger.trials("small", "online/0")
+    assert first.outcome is not None
+    assert first.outcome.state == "failed"
+    assert first.outcome.ends is None
+    steps = first.outcome.curve[-1, 0]
+    assert first.outcome.cost.gradient_evaluations == pytest.approx(steps * (1 + (4 * 2 + 1) / 5))
+    assert rest[0].proposal.values["learning_rate"] == pytest.approx(0.1 / np.e)
+    assert any(trial.outcome and trial.outcome.usable for trial in rest)
 
 
 def test_processes_and_serial_give_the_same_trials(tmp_path, ledger):
@@ -236,6 +284,10 @@ def test_best_weights_are_kept_for_every_arm(ledger):
          r"methods\.drmad: drmad cannot differentiate beta2: use exact"),
         ({"space": {"learning_rate": {"per": "step"}}, "methods": [{"name": "drmad", "steps": 31}]}, BadStudy,
          r"methods\.drmad: steps 31 is more than the training's 30"),
+        ({"space": {"learning_rate": {"per": "step"}}, "methods": [{"name": "online"}]}, BadStudy,
+         r"methods\.online: online makes schedules itself, it cannot move learning_rate\[t\]"),
+        ({"methods": [{"name": "online", "every": 31}]}, BadStudy, r"online: every 31 is more than the 30 steps"),
+        ({"methods": [{"name": "online", "term": 1}]}, BadStudy, r"methods\.online\.term: .*did you mean 'terms'"),
         ({"budget": {"gradient_evaluations": 5}}, BadStudy, r"gradient_evaluations 5 is less than one trial of drmad"),
         ({"problem": {"data": "digits", "split": {"train": 5000, "validation": 10}}}, BadData, "1797"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpo.spec import Arm, Study
-from hpo.task import Plan, Task
+from hpo.task import Plan, Probe, Task
 from hpo.trial import Outcome
 
 
@@ -14,6 +14,13 @@ def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
     from hpo import evaluation
 
     return evaluation.plan(study, arm, data_dir)
+
+
+def probe(study: Study, arm: Arm, plan: Plan, data_dir: Path | None) -> Probe:
+    """`hpo.probe.probe`."""
+    from hpo import probe
+
+    return probe.probe(study, arm, plan, data_dir)
 
 
 def evaluate(task: Task) -> Outcome:

@@ -1,4 +1,4 @@
-"""What `hpo list`, `show`, `compare` and `check` answer, as plain JSON values read from the ledger.
+"""What `hpo list`, `show` and `compare` answer, as plain JSON values read from the ledger.
 
 A number that is not finite is null. `show` and `compare` have the keys of the command line's contract and a few more.
 """
@@ -8,19 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hpo.reports import comparison
-from hpo.spec import Study
 from hpo.storage.ledger import Ledger
-from hpo.storage.records import ArmRecord, TrialRecord, described
+from hpo.storage.records import ArmRecord, TrialRecord
 from hpo.trial import Cost
 from solvers.ranges import GRAINS
-
-if TYPE_CHECKING:
-    from hpo.task import Plan
 
 Json = dict[str, Any]
 
@@ -87,24 +83,6 @@ def compare(ledger: Ledger, name: str) -> Json:
         "arms": entries,
         "methods": [_method(title, ranks[title], [e for e in entries if e["title"] == title]) for title in order],
         "pairs": _pairs({title: losses[title] for title in order}),
-    }
-
-
-def check(study: Study, plans: Mapping[str, Plan]) -> Json:
-    """What a study would run: every arm's rows, weights, values, and the charge of one trial."""
-    return {
-        "study": study.name,
-        "spec": study.canonical(),
-        "arms": [
-            {
-                "label": label,
-                "rows": dict(zip(("train", "validation", "test"), plan.rows, strict=True)),
-                "parameters": plan.parameters,
-                "gradient_evaluations_per_trial": plan.evaluations,
-                "space": described(plan.space),
-            }
-            for label, plan in plans.items()
-        ],
     }
 
 

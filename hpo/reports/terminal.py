@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.reports.comparison import FEWEST, seeds_needed
+from hpo.reports.units import NONE, count, duration, figure, size
 
 Json = Mapping[str, Any]
-NONE = "–"
 ENDED = ("complete", "failed")
 
 
@@ -78,6 +78,31 @@ def check(console: Console, checked: Json) -> None:
         charge = count(arm["gradient_evaluations_per_trial"])
         _row(table, arm["label"], *arm["rows"].values(), arm["parameters"], charge, values)
     console.print(table)
+    console.print(*_lines(expectations(checked)), sep="\n")
+
+
+def expectations(checked: Json) -> list[str]:
+    """What each method is expected to take, a sentence each, and the whole study."""
+    methods: dict[str, list[Json]] = {}
+    for arm in checked["arms"]:
+        methods.setdefault(arm["title"], []).append(arm)
+    lines = [_expectation(title, arms) for title, arms in methods.items()]
+    workers = checked["spec"]["resources"]["workers"]
+    shared = "one worker" if workers == 1 else f"{workers} workers"
+    return [
+        *lines,
+        f"The whole study: about {duration(checked['seconds'])} of work for {shared}, as a few steps of the training "
+        "on this machine foretell. Proposals are not counted, nor activations and torch itself in the memory.",
+    ]
+
+
+def _expectation(title: str, arms: Sequence[Json]) -> str:
+    one = arms[0]
+    trials = "1 trial" if one["trials"] == 1 else f"{one['trials']} trials"
+    return (
+        f"{title}: about {duration(one['seconds_per_trial'])} and {size(one['memory_bytes'])} a trial, "
+        f"{duration(sum(arm['seconds'] for arm in arms))} in all ({trials}, {_seeds(len(arms))})"
+    )
 
 
 def verdicts(compared: Json) -> list[str]:
@@ -178,29 +203,6 @@ def _trials(trials: Sequence[Json]) -> Table:
 def _spread(spread: Json) -> str:
     ends = [NONE if spread[key] is None else f"{spread[key]:.2g}" for key in ("min", "median", "max")]
     return ends[0] if len(set(ends)) == 1 else "…".join(ends)
-
-
-def figure(value: float | None) -> str:
-    """A loss, to four digits."""
-    return NONE if value is None else f"{value:#.4g}"
-
-
-def count(value: float) -> str:
-    """A number of evaluations: 950, 18.2k, 3.1M."""
-    if value >= 1e6:
-        return f"{value / 1e6:.1f}M"
-    if value >= 1e4:
-        return f"{value / 1e3:.1f}k"
-    return f"{value:.0f}"
-
-
-def duration(seconds: float) -> str:
-    """41 ms, 12.3 s, 4.5 min, 3.2 h."""
-    if 0 < seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _seeds(n: int) -> str:

@@ -58,7 +58,8 @@ def by_trial(rows: Iterable[ArrayRow]) -> dict[int, dict[str, NDArray[Any]]]:
 
 def of_outcome(outcome: Outcome) -> dict[str, NDArray[Any]]:
     """What is always kept of an outcome besides its figures."""
-    return {**prefixed("hypergradient", outcome.hypergradient or {}), "curve": outcome.curve}
+    vectors = prefixed("hypergradient", outcome.hypergradient or {}) | prefixed("ends", outcome.ends or {})
+    return {**vectors, "curve": outcome.curve}
 
 
 def summary(proposal: Proposal) -> dict[str, list[float | None]]:

@@ -169,6 +169,7 @@ def _trial(row: TrialRow, named: arrays.Named) -> Trial:
         curve=named["curve"],
         cost=_cost(row.trainings, row.gradient_evaluations, row.seconds),
         hypergradient=arrays.part("hypergradient", named) or None,
+        ends=arrays.part("ends", named) or None,
         failure=row.failure,
     )
     return Trial(proposal, outcome)

@@ -121,7 +121,7 @@ class TrialRow(Table):
 
 
 class ArrayRow(Table):
-    """One array of a trial: `values/l2`, `hypergradient/l2`, `curve`, `weights/layers.0.weight`; see `arrays.py`."""
+    """One array of a trial: `values/l2`, `hypergradient/l2`, `ends/l2`, `curve`, `weights/0.bias`; see `arrays.py`."""
 
     __tablename__ = "hpo_array"
 

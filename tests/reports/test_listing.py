@@ -10,10 +10,8 @@ from recording import record
 
 from hpo.failures import BadInput
 from hpo.reports import listing
-from hpo.space import Group, Space
 from hpo.spec import Study
 from hpo.storage.ledger import Ledger
-from hpo.task import Plan
 
 
 def strict(value: Any) -> Any:
@@ -133,21 +131,3 @@ def test_an_unknown_study(ledger: Ledger) -> None:
     for question in (listing.show, listing.compare):
         with pytest.raises(BadInput, match="unknown study 'digit'"):
             question(ledger, "digit")
-
-
-def test_check(study: Study) -> None:
-    space = Space((Group("l2", "neuron", 1e-6, 1.0, 1e-3, True, 3, ()),))
-    plan = Plan(space, 7800.0, 0, {}, (300, 600, 897), 6310)
-    checked = strict(listing.check(study, {"drmad/0": plan}))
-    assert checked["study"] == "digits"
-    assert checked["arms"] == [
-        {
-            "label": "drmad/0",
-            "rows": {"train": 300, "validation": 600, "test": 897},
-            "parameters": 6310,
-            "gradient_evaluations_per_trial": 7800.0,
-            "space": [
-                {"name": "l2", "per": "neuron", "low": 1e-6, "high": 1.0, "default": 1e-3, "log": True, "size": 3}
-            ],
-        }
-    ]

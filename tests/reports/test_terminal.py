@@ -11,10 +11,8 @@ from recording import record
 from rich.console import Console
 
 from hpo.reports import listing, terminal
-from hpo.space import Group, Space
 from hpo.spec import Study
 from hpo.storage.ledger import Ledger
-from hpo.task import Plan
 
 
 def printed(view: Callable[[Console, Any], None], report: Any, width: int = 80) -> str:
@@ -122,22 +120,3 @@ def test_nothing_to_compare(empty: Ledger, study: Study) -> None:
     text = printed(terminal.compare, listing.compare(empty, "alone"))
     assert "One method: nothing to compare it with." in text
     assert "mean over 1 seed," in text
-
-
-def test_check(study: Study) -> None:
-    space = Space((Group("l2", "neuron", 1e-6, 1.0, 1e-3, True, 934, ()),))
-    text = printed(terminal.check, listing.check(study, {"drmad/0": Plan(space, 7800.0, 0, {}, (300, 600, 897), 6310)}))
-    assert "digits can be run" in text
-    assert row(text, "drmad/0") == ["drmad/0", "300", "600", "897", "6310", "7800", "l2:", "934", "(neuron)"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0.0 s"), (0.041, "41 ms"), (12.34, "12.3 s"), (270, "4.5 min"), (11520, "3.2 h")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert terminal.duration(seconds) == text
-
-
-@pytest.mark.parametrize(("value", "text"), [(0, "0"), (950.0, "950"), (18_240, "18.2k"), (3_140_000, "3.1M")])
-def test_counts(value: float, text: str) -> None:
-    assert terminal.count(value) == text

@@ -31,6 +31,7 @@ outcomes = st.builds(
     curve=hnp.arrays(np.float64, st.tuples(st.integers(0, 4), st.just(3)), elements=numbers),
     cost=costs,
     hypergradient=st.none() | values,
+    ends=st.none() | values,
     failure=st.none() | names,
 )
 tensors = hnp.arrays(
@@ -81,6 +82,8 @@ def test_a_trial_comes_back_bit_by_bit(
     assert bits(back.curve) == bits(outcome.curve)
     assert (back.hypergradient is None) == (outcome.hypergradient is None)
     assert all_bits(back.hypergradient or {}) == all_bits(outcome.hypergradient or {})
+    assert (back.ends is None) == (outcome.ends is None)
+    assert all_bits(back.ends or {}) == all_bits(outcome.ends or {})
     ledger.release("digits")
 
 

@@ -27,7 +27,10 @@ MIXED = Space(
 
 @dataclass(frozen=True)
 class Bowl:
-    """loss = height × mean of (position − centre)², each coordinate's position running from 0 at low to 1 at high."""
+    """loss = height × mean of (position − centre)², each coordinate's position running from 0 at low to 1 at high.
+
+    A training that moves its values ends a third of the way to the centre.
+    """
 
     space: Space
     centre: float = 0.25
@@ -37,13 +40,14 @@ class Bowl:
         low, high = self.space.bounds()
         away = (self.space.flatten(proposal.values) - low) / (high - low) - self.centre
         slopes = self.height * 2 * away / away.size / (high - low)
-        ends = np.cumsum([g.size for g in self.space.groups])[:-1]
+        splits = np.cumsum([g.size for g in self.space.groups])[:-1]
         natural = {
             g.name: part / proposal.values[g.name] if g.log else part
-            for g, part in zip(self.space.groups, np.split(slopes, ends), strict=True)
+            for g, part in zip(self.space.groups, np.split(slopes, splits), strict=True)
         }
+        ends = self.space.unflatten(self.space.flatten(proposal.values) - away * (high - low) / 3)
         loss = self.height * float(np.mean(away**2))
-        return Outcome("complete", loss, loss, hypergradient=natural)
+        return Outcome("complete", loss, loss, hypergradient=natural, ends=ends)
 
 
 def diverged(proposal: Proposal) -> Outcome:

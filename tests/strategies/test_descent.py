@@ -1,4 +1,7 @@
-"""Descent on hypergradients: it is Adam where all goes well, and keeps its feet where it does not."""
+"""Descent on hypergradients: it is Adam where all goes well, and keeps its feet where it does not.
+
+The other kinds of step are in `test_descent_steps.py`.
+"""
 
 from __future__ import annotations
 

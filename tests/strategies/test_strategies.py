@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as draw
 from landscapes import MIXED, Bowl, diverged, group, run, same, with_infinite_slope, without_hypergradient
 
-from hpo.registry import STRATEGIES, resolve
+from hpo.registry import DECIDERS, STRATEGIES, resolve
 from hpo.space import Space
 from hpo.strategies.strategy import Strategy
 from hpo.trial import Outcome, Proposal, Trial
@@ -23,6 +23,7 @@ from hpo.trial import Outcome, Proposal, Trial
 # Few random trials and small generations, so that a short run reaches what makes each method itself.
 OPTIONS: dict[str, dict[str, Any]] = {
     "descent": {"derivative": "exact"},
+    "relay": {"derivative": "online"},
     "tpe": {"startup": 3},
     "gp": {"startup": 3},
     "cmaes": {"population": 4},
@@ -30,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "skopt-rf": {"startup": 3},
     "skopt-et": {"startup": 3},
 }
-SAMPLERS = sorted(set(STRATEGIES) - {"descent"})
+SAMPLERS = sorted(set(STRATEGIES) - set(DECIDERS.values()))
 
 
 def make(name: str, space: Space = MIXED, seed: int = 0) -> Strategy:

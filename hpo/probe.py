@@ -1,0 +1,73 @@
+"""How long a gradient evaluation takes on this machine: a few steps of the real training. Nothing of them is kept."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from hpo.failures import BadStudy
+from hpo.hypergradients.training import Training, state_bytes
+from hpo.placement import place
+from hpo.problems.imported import said
+from hpo.problems.problem import Problem
+from hpo.recipe import recipe
+from hpo.spec import Arm, Study
+from hpo.task import Plan, Probe
+from solvers.solver import Batch, State, run
+from solvers.vectors import Tensors
+
+WARM_UP = 5
+STEPS = 20
+PATIENCE = 0.25
+"""Seconds after which no further step is begun, in the warm-up and again in what is timed."""
+
+
+def probe(study: Study, arm: Arm, plan: Plan, data_dir: Path | None) -> Probe:
+    """The median time of a few steps of an arm's training at the default values, after a few that are not timed.
+
+    Raises BadStudy where a step fails, besides what `hpo.evaluation.plan` raises.
+    """
+    torch.set_num_threads(study.resources.threads)
+    made = recipe(study, arm, data_dir)
+    problem, training = made.problem, made.training
+    hyper = place(plan.space, plan.space.defaults(), made.fixed, next(iter(problem.weights.values())))
+    try:
+        state = training.solver.init(problem.weights, hyper, training.batches(0))
+        state, _ = _timed(training, state, hyper, WARM_UP)
+        _, seconds = _timed(training, state, hyper, STEPS)
+        state_size = state_bytes(training, problem.weights, hyper)
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
+        raise BadStudy(f"training: a step of {arm.title} fails: {said(error)}") from error
+    return Probe(seconds, _held(problem) + state_size)
+
+
+def _timed(training: Training, state: State, hyper: Tensors, most: int) -> tuple[Any, float]:
+    """(The state after at most so many steps, the median of the seconds of a step)."""
+
+    def batches(t: int) -> Batch:
+        return training.batches(t % training.steps)  # a schedule has no value beyond the last step
+
+    seconds: list[float] = []
+    while not seconds or (len(seconds) < most and sum(seconds) < PATIENCE):
+        began, t = time.perf_counter(), len(seconds)
+        state = run(training.solver, state, hyper, batches, t, t + 1)
+        _wait()
+        seconds.append(time.perf_counter() - began)
+    return state, median(seconds)  # not the mean: one interruption lasts as long as many steps
+
+
+def _wait() -> None:
+    """Until a GPU, if there is one at work, has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _held(problem: Problem) -> int:
+    """Bytes of the three parts and of the initial weights."""
+    parts = [x for part in (problem.train, problem.validation, problem.test) for x in (part.inputs, part.targets)]
+    everything = [*parts, *problem.weights.values(), *problem.network.constants.values()]
+    return sum(x.numel() * x.element_size() for x in everything)

@@ -1,0 +1,37 @@
+"""How numbers are written for people."""
+
+from __future__ import annotations
+
+NONE = "–"
+
+
+def figure(value: float | None) -> str:
+    """A loss, to four digits."""
+    return NONE if value is None else f"{value:#.4g}"
+
+
+def count(value: float) -> str:
+    """A number of evaluations: 950, 18.2k, 3.1M."""
+    if value >= 1e6:
+        return f"{value / 1e6:.1f}M"
+    if value >= 1e4:
+        return f"{value / 1e3:.1f}k"
+    return f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """41 ms, 12.3 s, 4.5 min, 3.2 h."""
+    if 0 < seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def size(given: float) -> str:
+    """Bytes: 310 KiB, 12.3 MiB, 1.5 GiB."""
+    for unit in ("KiB", "MiB"):
+        given /= 1024
+        if given < 1000:
+            return f"{given:.0f} {unit}" if given >= 100 else f"{given:.1f} {unit}"
+    return f"{given / 1024:.1f} GiB"
