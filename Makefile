@@ -1,12 +1,13 @@
 # make run    sets everything up and runs the quick study          make test     sets everything up and runs the tests
 # make check  format, lint, types, the fences between rooms        make bench    the inner loop against torch.optim.SGD
+# make bench-fidelity   every hypergradient against the mean exact one (MNIST and Fashion-MNIST under HPO_DATA)
 # PYTHON=python3.13 make test chooses another interpreter; everything is installed into .venv only.
 
 PYTHON ?= python3
 BIN = .venv/bin
 export OMP_NUM_THREADS = 1
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench bench-fidelity clean
 
 # torch first and pinned: without the pin pip takes a build with gigabytes of CUDA
 .venv/.ready: pyproject.toml constraints.txt
@@ -26,6 +27,9 @@ check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+bench-fidelity: .venv/.ready
+	$(BIN)/python tests/benchmarks/fidelity.py
 
 bench: .venv/.ready
 	$(BIN)/python tests/benchmarks/inner_loop.py
