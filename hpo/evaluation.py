@@ -82,7 +82,7 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
     extra = 0.0 if derivative is None else derivative.charge(training, problem.weights, hyper).gradient_evaluations
     if not np.isfinite(validation_loss):
         reason = f"diverged: the validation loss is not finite after {steps} of {training.steps} steps"
-        spent = steps + (extra * steps / training.steps if made.moving else 0)  # the others would only begin now
+        spent = steps + (extra * steps / training.steps if made.alongside else 0)  # the others would only begin now
         return _failed(reason, Cost(1, spent, time.perf_counter() - started), curve)
 
     gradient, ends, failure = None, None, None
@@ -93,7 +93,7 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
         if not all(np.isfinite(g).all() for g in gradient.values()):
             gradient, failure = None, f"the {task.proposal.derivative} hypergradient is not finite"
             if "exploded" in found.report:
-                failure += f": its adjoint overflowed at step {found.report['exploded']:g} of {training.steps}"
+                failure += f": it overflowed at step {found.report['exploded']:g} of {training.steps}"
     weights = None
     if validation_loss < task.incumbent:
         everything = {**problem.network.constants, **final.weights}
@@ -106,7 +106,7 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
 def _searched(made: Recipe, space: Space, values: Values) -> tuple[Training, dict[str, Tensor]]:
     """The training, and the hyperparameters that a derivative is taken of: the vectors of the space if they move."""
     some_weight = next(iter(made.problem.weights.values()))
-    if not made.moving:
+    if not made.alongside:
         return made.training, place(space, values, made.fixed, some_weight)
     placed = Placed(made.training.solver, space, made.fixed)
     return made.training._replace(solver=placed), placed.vectors(values, some_weight)

@@ -51,7 +51,7 @@ def gather(space: Space, gradient: Tensors) -> dict[str, Array]:
 class Placed:
     """A solver whose hyperparameters are the vectors of a space, placed anew at each step; the fixed ones are its own.
 
-    Their ranges are the space's, within its bounds. A vector of one value per step is called `learning_rate[t]`.
+    Their ranges are the space's, within its bounds. A schedule is called `learning_rate[t]`, and has a row per window.
     """
 
     def __init__(self, solver: Solver[Any], space: Space, fixed: Mapping[str, float]) -> None:
@@ -65,11 +65,11 @@ class Placed:
 
     def vectors(self, values: Values, like: Tensor) -> dict[str, Tensor]:
         """The hyperparameters of this solver, in float64, on the device of `like`."""
-        return {_key(g): torch.as_tensor(values[g.name], device=like.device) for g in self.space.groups}
+        return {_key(g): _rows(g, torch.as_tensor(values[g.name], device=like.device)) for g in self.space.groups}
 
     def named(self, vectors: Tensors) -> dict[str, Array]:
         """The inverse of `vectors`; also for their derivatives."""
-        return {g.name: vectors[_key(g)].detach().cpu().double().numpy() for g in self.space.groups}
+        return {g.name: _row(g, vectors[_key(g)]).detach().cpu().double().numpy() for g in self.space.groups}
 
     def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> State:
         """As the solver itself."""
@@ -84,9 +84,23 @@ class Placed:
         return self.solver.heavy_ball(state, self._placed(state.weights, hyper), index)
 
     def _placed(self, weights: Tensors, hyper: Tensors) -> dict[str, Tensor]:
-        vectors = {g.name: hyper[_key(g)] for g in self.space.groups}
+        vectors = {g.name: _row(g, hyper[_key(g)]) for g in self.space.groups}
         return place(self.space, vectors, self.fixed, next(iter(weights.values())))
 
 
 def _key(group: Group) -> str:
     return f"{group.name}[t]" if group.per in SCHEDULES else group.name
+
+
+def _rows(group: Group, vector: Tensor) -> Tensor:
+    """Schedules of layers side by side, `[windows, layers]`: a row for each time, as in every schedule."""
+    return vector.reshape(-1, _windows(group)).T if group.per == "layer-step" else vector
+
+
+def _row(group: Group, rows: Tensor) -> Tensor:
+    """The inverse of `_rows`."""
+    return rows.T.reshape(-1) if group.per == "layer-step" else rows
+
+
+def _windows(group: Group) -> int:
+    return group.pieces[0].shape[0]

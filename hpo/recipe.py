@@ -17,7 +17,7 @@ from hpo.failures import BadStudy
 from hpo.hypergradients import HYPERGRADIENTS
 from hpo.hypergradients.training import Hypergradient, Training, method
 from hpo.problems.problem import Problem, build
-from hpo.registry import DECIDERS, MOVING, STRATEGIES, resolve
+from hpo.registry import ALONGSIDE, DECIDERS, STRATEGIES, resolve
 from hpo.spec import Arm, Study
 from solvers import SOLVERS
 from solvers.ranges import Range
@@ -27,7 +27,7 @@ from solvers.solver import Solver
 class Recipe(NamedTuple):
     """What an arm trains with. `fixed`: hyperparameters that are not searched; `settings`: the derivative's options.
 
-    `moving`: the derivative's method moves the values while the training runs.
+    `alongside`: the derivative's method works while the training runs, on the vectors of the space.
     """
 
     problem: Problem
@@ -35,7 +35,7 @@ class Recipe(NamedTuple):
     fixed: Mapping[str, float]
     derivative: Hypergradient | None
     settings: Mapping[str, Any]
-    moving: bool
+    alongside: bool
 
 
 def recipe(study: Study, arm: Arm, data_dir: Path | None) -> Recipe:
@@ -50,9 +50,10 @@ def recipe(study: Study, arm: Arm, data_dir: Path | None) -> Recipe:
         study.training.steps,
         problem.train,
         problem.validation,
+        held=tuple(fixed),
     )
     derivative, settings = _derivative(arm)
-    return Recipe(problem, training, fixed, derivative, settings, arm.method.name in MOVING)
+    return Recipe(problem, training, fixed, derivative, settings, arm.method.name in ALONGSIDE)
 
 
 def _solver(study: Study, arm: Arm, problem: Problem) -> tuple[Solver[Any], dict[str, float]]:

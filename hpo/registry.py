@@ -27,6 +27,9 @@ STRATEGIES = {
 MOVING = frozenset({"online"})
 """Hypergradients that move the values while a training runs."""
 
+ALONGSIDE = MOVING | {"forward"}
+"""Hypergradients that work while a training runs, on the vectors of the space; the others begin at its end."""
+
 DECIDERS = {name: "relay" if name in MOVING else "descent" for name in HYPERGRADIENTS}
 """Which strategy decides by a hypergradient; these strategies are no methods of their own."""
 

@@ -5,6 +5,7 @@ import pytest
 import tiny
 import torch
 
+from hpo.hypergradients.forward import entries
 from hpo.hypergradients.training import hypergradient
 from hpo.placement import Placed, gather, place
 from hpo.problems.network import perceptron
@@ -17,6 +18,8 @@ LAYOUT = perceptron((6,), (5, 4), 3, "tanh", 0)[0].layout
 COARSE = {"l2": {"per": "global"}, "learning_rate": {"per": "layer", "high": 0.2}}
 FINE = {"l2": {"per": "neuron"}, "learning_rate": {"per": "neuron", "high": 0.2}, "momentum": {"default": 0.5}}
 STEPWISE = {"learning_rate": {"per": "step"}}
+WINDOWS = {"learning_rate": {"per": "step", "windows": 5}, "l2": {"per": "layer"}}
+LAYERWISE = {"learning_rate": {"per": "layer-step", "windows": 5}, "l2": {"per": "layer"}}
 
 
 def placed(dimensions, solver=SGD, fixed=None, steps=12):
@@ -29,7 +32,7 @@ def placed(dimensions, solver=SGD, fixed=None, steps=12):
     return plain, plain._replace(solver=seen), space, values, hyper
 
 
-@pytest.mark.parametrize("dimensions", [COARSE, FINE, STEPWISE])
+@pytest.mark.parametrize("dimensions", [COARSE, FINE, STEPWISE, WINDOWS, LAYERWISE])
 def test_it_trains_alike_and_its_derivative_is_gathered(dimensions):
     fixed = {} if "momentum" in dimensions else {"momentum": 0.5}
     plain, training, space, values, hyper = placed(dimensions, fixed=fixed)
@@ -43,11 +46,26 @@ def test_it_trains_alike_and_its_derivative_is_gathered(dimensions):
         np.testing.assert_allclose(named[name], slopes, rtol=1e-10, atol=1e-15)
 
 
-@pytest.mark.parametrize("dimensions", [COARSE, FINE, STEPWISE])
+@pytest.mark.parametrize("dimensions", [COARSE, FINE, STEPWISE, WINDOWS, LAYERWISE])
 def test_values_come_back_as_they_went(dimensions):
     _, training, _, values, _ = placed(dimensions)
     back = training.solver.named(training.solver.vectors(values, torch.zeros(())))
     assert all(np.array_equal(back[name], vector) for name, vector in values.items())
+
+
+@pytest.mark.parametrize("dimensions", [STEPWISE, WINDOWS, LAYERWISE])
+def test_tangents_of_a_schedule_begin_when_it_is_first_seen(dimensions):
+    """Not later, which would be wrong, nor before, which would cost."""
+    plain, training, space, values, hyper = placed(dimensions)
+    vectors = training.solver.vectors(values, torch.zeros(()))
+    found = hypergradient("forward", training, tiny.weights(), vectors)
+    gathered = gather(space, hypergradient("exact", plain, tiny.weights(), hyper).gradient)
+    for name, slopes in training.solver.named(found.gradient).items():
+        np.testing.assert_allclose(slopes, gathered[name], rtol=1e-10, atol=1e-15)
+    rates = space.groups[0]
+    firsts = {np.flatnonzero(piece.windows == w)[0] for piece in rates.pieces for w in range(piece.shape[0])}
+    seen = {entry.first for entry in entries(vectors, 12) if entry.key == "learning_rate[t]"}
+    assert seen == firsts
 
 
 @pytest.mark.parametrize("solver", [SGD, Adam])

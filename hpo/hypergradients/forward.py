@@ -59,7 +59,7 @@ class Forward:
 
     def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
         """See the class. Raises ValueError for more than `most` values."""
-        found = entries(training.sought(hyper))
+        found = entries(training.sought(hyper), training.steps)
         if len(found) > self.most:
             counts = Counter(family(entry.key) for entry in found)
             named = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
@@ -97,12 +97,14 @@ class Entry(NamedTuple):
     first: int
 
 
-def entries(hyper: Tensors) -> list[Entry]:
-    """All values, in the order of the names."""
+def entries(hyper: Tensors, steps: int) -> list[Entry]:
+    """All values, in the order of the names. A schedule of fewer rows than steps is spread over them evenly."""
     found = list[Entry]()
     for key, x in hyper.items():
-        each = x.numel() // len(x) if key.endswith("[t]") else x.numel()  # values that are first seen together
-        found += [Entry(key, place, len(found) + place, place // each) for place in range(x.numel())]
+        rows = len(x) if key.endswith("[t]") else 1
+        together, lasting = x.numel() // rows, max(rows, steps)
+        firsts = [0 if rows == 1 else -(-(place // together) * lasting // rows) for place in range(x.numel())]
+        found += [Entry(key, place, len(found) + place, first) for place, first in enumerate(firsts)]
     return found
 
 
@@ -120,7 +122,7 @@ def start(training: Training, weights: Tensors, hyper: Tensors, size: int) -> tu
     """The first state, and its tangents in chunks: those of initial_scale are not zero."""
     first, sought = training.batches(0), training.sought(hyper)
     graphs = recorded(lambda _, knobs: training.solver.init(weights, {**hyper, **knobs}, first), [], sought)
-    found = sorted(entries(sought), key=lambda entry: entry.first)
+    found = sorted(entries(sought, training.steps), key=lambda entry: entry.first)
     parts = [found[i : i + size] for i in range(0, len(found), size)]
     chunks = [through(graphs, Chunk(part, units(sought, part), []), 0) for part in parts]
     return training.solver.init(weights, hyper, first), chunks
