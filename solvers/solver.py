@@ -129,14 +129,19 @@ def gradient(loss: Loss, weights: Tensors, hyper: Tensors, batch: Batch) -> dict
 
 
 def loss_gradient(loss: Loss, weights: Tensors, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:
-    """∇_w loss(w, hyper, batch) alone, as `gradient` without the penalty."""
+    """∇_w loss(w, hyper, batch) alone, as `gradient` without the penalty; 0 for weights that the loss does not use.
+
+    Raises ValueError naming the step if it uses none.
+    """
     if transformed(*weights.values(), *hyper.values(), batch.inputs, batch.targets):
         return dict(torch.func.grad(lambda w: loss(w, hyper, batch))(dict(weights)))
     record = torch.is_grad_enabled() and _requires_grad(weights, hyper)
     with torch.enable_grad():
         points = {n: w if record and w.requires_grad else w.detach().requires_grad_() for n, w in weights.items()}
         value = loss(points, hyper, batch)
-        slopes = torch.autograd.grad(value, list(points.values()), create_graph=record)
+        if not value.requires_grad:
+            raise ValueError(f"step {batch.index}: the loss depends on no weight in a way that can be differentiated")
+        slopes = torch.autograd.grad(value, list(points.values()), create_graph=record, materialize_grads=True)
     return dict(zip(points, slopes, strict=True))
 
 

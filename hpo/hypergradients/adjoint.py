@@ -51,7 +51,7 @@ def final_adjoint(state: State, slopes: Tensors) -> list[Tensor]:
 def reverse(
     solver: Solver[Any], backwards: Backwards, hyper: Tensors, batches: Batches, adjoint: list[Tensor]
 ) -> Reversed:
-    """Pull `adjoint` back through the steps, last to first.
+    """Pull `adjoint` back through the steps, last to first; raises RuntimeError naming one without a derivative.
 
     Cost: four gradient evaluations a step (`GRADIENT_OF_STEP`).
     """
@@ -59,7 +59,10 @@ def reverse(
     steps: list[int] = []
     sizes: list[Tensor] = []  # looked at once, at the end: a look at each step would wait for the device
     for t, state in backwards:
-        adjoint, slopes = pull_back(solver, state, hyper, batches, t, adjoint)
+        try:
+            adjoint, slopes = pull_back(solver, state, hyper, batches, t, adjoint)
+        except RuntimeError as error:
+            raise RuntimeError(f"step {t} cannot be differentiated: {error}") from error
         for name, slope in slopes.items():
             total[name] += slope
         steps.append(t)

@@ -1,11 +1,7 @@
 """What is differentiated: a training of T steps, and the validation loss at its end.
 
 Every method answers two questions: what its pass is charged, and how it follows a training and pulls the derivative of
-the validation loss out of it. `hypergradient` puts both together:
-
-    from hpo.hypergradients.training import Training, hypergradient
-    result = hypergradient("drmad", training, weights, {"l2": torch.tensor(1e-3), "learning_rate": torch.tensor(0.1)})
-    result.value, result.gradient["l2"], result.gradient_evaluations
+the validation loss out of it. `hypergradient` puts both together.
 """
 
 from __future__ import annotations
