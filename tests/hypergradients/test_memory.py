@@ -44,8 +44,8 @@ def height(method, options, steps):
     [("drmad", {}, 500, 5000), ("exact", {"memory": 16}, 100, 1000), ("forward", {}, 100, 400)],
 )
 def test_memory_does_not_grow_with_the_steps(method, options, short, long):
-    """By less than a twentieth of the states in between."""
-    assert height(method, options, long) - height(method, options, short) < (long - short) * STATE / 20
+    """By less than a tenth of the states in between."""
+    assert height(method, options, long) - height(method, options, short) < (long - short) * STATE / 10
 
 
 def test_recorded_states_are_what_the_exact_pass_holds():
