@@ -11,7 +11,7 @@ from torch.autograd.functional import hessian, jacobian
 from hpo.hypergradients.curvature import curvature
 from hpo.hypergradients.drmad import DrMAD
 from hpo.hypergradients.krylov import subspace, sweep
-from hpo.hypergradients.training import Training, hypergradient
+from hpo.hypergradients.training import Training, hypergradient, walk
 from solvers.adam import Adam
 from solvers.sgd import SGD
 from solvers.solver import Batch
@@ -124,6 +124,28 @@ def test_the_papers_pass_of_t_steps_is_exact_where_the_path_does_not_matter():
         errors.append(float((found - exact).norm() / exact.norm()))
     assert errors[0] < 1e-12
     assert errors == sorted(errors)  # a tenth of the steps is short-sighted, less so where each goes ten times as far
+
+
+def test_with_a_penalty_the_papers_pass_is_off_by_how_far_the_line_is_from_the_path():
+    """Constant curvature: the adjoint b_t is exact, only the mixed derivative r·w is taken at another w."""
+    steps = 40
+    training, weights, hyper = quadratic(steps)
+    rate, strength = hyper["learning_rate"], hyper["l2.w"]
+    rows, held = training.train.inputs, training.validation
+    hessian = 2 * rows.T @ rows / len(rows) + torch.diag(strength[0])
+    states = [state for _, state in walk(training, weights, hyper, range(steps + 1))]
+    first, last = states[0].weights["w"][0], states[-1].weights["w"][0]
+    a = 2 * held.inputs.T @ (held.inputs @ last - held.targets[:, 0]) / len(held.inputs)
+    off = torch.zeros_like(a)
+    for t in range(steps - 1, -1, -1):
+        b = -rate * a
+        share = (t + 0.5) / steps
+        off = off + b * ((1 - share) * first + share * last - states[t].weights["w"][0])
+        a = a + hessian @ b
+    exact = hypergradient("exact", training, weights, hyper).gradient["l2.w"]
+    found = hypergradient("drmad", training, weights, hyper, knots=2, steps=steps).gradient["l2.w"]
+    torch.testing.assert_close(found[0] - exact[0], off, rtol=1e-8, atol=1e-13)
+    assert float(off.norm() / exact.norm()) > 1e-3
 
 
 def test_stretched_steps_give_the_derivative_of_the_rate_itself():
