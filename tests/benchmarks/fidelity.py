@@ -169,7 +169,11 @@ def cosine(a: Tensor, b: Tensor) -> float:
 def row(title: str, found: list[Agreement], share: float, memory: float) -> str:
     """A line of the table: means over the orders."""
     means = [statistics.fmean(values) for values in zip(*found, strict=True)]
-    cells = [*("–" if math.isnan(x) else f"{x:.2f}" for x in means), f"{100 * share:.0f} %", f"{memory:.1f}"]
+    cells = [
+        *("–" if math.isnan(x) else f"{x:.2f}" if abs(x) < 1000 else f"{x:.0e}" for x in means),
+        f"{100 * share:.0f} %",
+        f"{memory:.1f}",
+    ]
     return f"| {title} | {' | '.join(cells)} |"
 
 
