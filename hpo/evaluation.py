@@ -85,22 +85,25 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
         spent = steps + (extra * steps / training.steps if made.alongside else 0)  # the others would only begin now
         return _failed(reason, Cost(1, spent, time.perf_counter() - started), curve)
 
-    gradient, ends, failure = None, None, None
+    gradient, ends, failure, report = None, None, None, {}
     if derivative is not None and following is not None:
         found = conclude(following)
+        report = dict(found.report)
         gradient = _by_name(training, space, found.gradient)
         ends = None if found.hyper is None else _by_name(training, space, found.hyper)
-        if not all(np.isfinite(g).all() for g in gradient.values()):
+        if report.get("recovered") == 0:
+            gradient, failure = None, "the way back did not end at the first state: gradients differ when repeated"
+        elif not all(np.isfinite(g).all() for g in gradient.values()):
             gradient, failure = None, f"the {task.proposal.derivative} hypergradient is not finite"
-            if "exploded" in found.report:
-                failure += f": it overflowed at step {found.report['exploded']:g} of {training.steps}"
+            if "exploded" in report:
+                failure += f": it overflowed at step {report['exploded']:g} of {training.steps}"
     weights = None
     if validation_loss < task.incumbent:
         everything = {**problem.network.constants, **final.weights}
         weights = {name: w.detach().cpu().numpy() for name, w in everything.items()}
     cost = Cost(1, training.steps + extra, time.perf_counter() - started)
     measured = (validation_loss, test_loss, test_accuracy)
-    return Outcome("complete", *measured, curve, cost, gradient, ends, failure, weights)
+    return Outcome("complete", *measured, curve, cost, gradient, ends, failure, weights, report)
 
 
 def _searched(made: Recipe, space: Space, values: Values) -> tuple[Training, dict[str, Tensor]]:

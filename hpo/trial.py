@@ -46,6 +46,7 @@ class Outcome:
     `hypergradient` is d(validation loss)/d(value) in natural units, one vector `[K]` per name.
     `ends`: the values at the end of the training, in natural units, from a method that moves them on the way.
     `failure` says why a trial failed, or why a complete trial has no hypergradient.
+    `report` are figures of the hypergradient's method about its pass.
     `weights` travel only when this trial beats the incumbent the evaluation was told of.
     """
 
@@ -59,6 +60,7 @@ class Outcome:
     ends: Values | None = None
     failure: str | None = None
     weights: Mapping[str, NDArray[np.generic]] | None = None
+    report: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def usable(self) -> bool:

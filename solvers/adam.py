@@ -8,12 +8,13 @@ always been zero (a blank pixel); there m̂ = 0, so the step is unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from solvers.ranges import DECAY, INITIAL_SCALE, L2, LEARNING_RATE
+from solvers.ranges import DECAY, INITIAL_SCALE, L2, LEARNING_RATE, Range
 from solvers.solver import Batch, HeavyBall, Loss, gradient, required, scaled
 from solvers.vectors import Tensors, zeros
 
@@ -35,7 +36,7 @@ class Adam:
     `initial_scale` (global, layer).
     """
 
-    hyperparameters = {
+    hyperparameters: Mapping[str, Range] = {
         "l2": L2,
         "learning_rate": LEARNING_RATE._replace(low=1e-5, high=1e-1, default=1e-3),
         "beta1": DECAY,

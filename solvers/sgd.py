@@ -5,12 +5,13 @@ v ← momentum·v + ∇L(w)          w ← w − learning_rate·v          v_0 =
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from solvers.ranges import DECAY, INITIAL_SCALE, L2, LEARNING_RATE
+from solvers.ranges import DECAY, INITIAL_SCALE, L2, LEARNING_RATE, Range
 from solvers.solver import Batch, HeavyBall, Loss, gradient, required, scaled
 from solvers.vectors import Tensors, zeros
 
@@ -29,7 +30,7 @@ class SGD:
     `initial_scale` (global, layer).
     """
 
-    hyperparameters = {
+    hyperparameters: Mapping[str, Range] = {
         "l2": L2,
         "learning_rate": LEARNING_RATE,
         "momentum": DECAY._replace(default=0.0),

@@ -283,7 +283,7 @@ def test_best_weights_are_kept_for_every_arm(ledger):
         ({"training": {"solver": "adam", "steps": 9, "batch_size": 9}, "space": {"beta2": {}}}, BadStudy,
          r"methods\.drmad: drmad cannot differentiate beta2: use exact"),
         ({"space": {"learning_rate": {"per": "step"}}, "methods": [{"name": "drmad", "steps": 31}]}, BadStudy,
-         r"methods\.drmad: steps 31 is more than the training's 30"),
+         r"methods\.drmad: a pass of 31 steps does not see all 30 values of learning_rate"),
         ({"space": {"learning_rate": {"per": "step"}}, "methods": [{"name": "online"}]}, BadStudy,
          r"methods\.online: online makes schedules itself, it cannot move learning_rate\[t\]"),
         ({"methods": [{"name": "online", "every": 31}]}, BadStudy, r"online: every 31 is more than the 30 steps"),

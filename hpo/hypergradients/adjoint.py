@@ -61,6 +61,8 @@ def reverse(
     for t, state in backwards:
         try:
             adjoint, slopes = pull_back(solver, state, hyper, batches, t, adjoint)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise RuntimeError(f"step {t} cannot be differentiated: {error}") from error
         for name, slope in slopes.items():

@@ -43,7 +43,7 @@ LOSS = 1 / 3
 
 
 class DrMAD:
-    """Reverse mode over `knots` kept states; memory (knots)·N and 3·`krylov`·N numbers, independent of T.
+    """Reverse mode over `knots` kept states; memory (knots)·N and 5·`krylov`·N numbers, independent of T.
 
     `knots`: how many states, first and last included (2 is the paper's chord). `spacing`: late, time, arc or loss (see
     `knots.Spacing`; the last two keep eight candidates a segment). `krylov`: dimension of the space on each segment.
@@ -52,6 +52,8 @@ class DrMAD:
     `steps`: None, or the number S of reverse steps of the paper's pass; `stretched`: its rates are multiplied by T/S,
     so that S steps go as far as T. Raises ValueError for a value out of range.
 
+    The curvature is that of the training's criterion on its outputs: a solver whose own loss is another one needs
+    `exact`. Through Adam, whose rates follow the gradients, the derivatives are far less faithful than through SGD.
     Serves l2 and learning_rate at any grain, momentum and initial_scale; the paper's pass serves everything.
     Cost, in gradient evaluations: (knots − 1) · (1 + 4/3 krylov) · rows/batch, or 4 S; and the validation gradient.
     """
@@ -94,7 +96,7 @@ class DrMAD:
         return kept(self.spacing, self.knots, steps)
 
     def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
-        """See the class. Raises ValueError for hyperparameters it does not serve, and for more steps than a schedule's.
+        """See the class. Raises ValueError for what it does not serve, schedules among it where S is not T.
 
         Not served, but by the paper's pass: Adam's betas, whose effect the heavy-ball form cuts, and what only a user's
         own loss reads.
@@ -108,14 +110,17 @@ class DrMAD:
         share = self._rows(training) / len(training.batches(0).targets)
         looking = LOSS * share * states if self.spacing == "loss" else 0.0
         if self.steps is not None:
-            if self.steps > training.steps and any("[t]" in n for n in hyper):
+            schedules = sorted(name for name in hyper if name.endswith("[t]"))
+            if schedules and self.steps != training.steps:
                 raise ValueError(
-                    f"steps {self.steps} is more than the training's {training.steps}, which a schedule does not cover"
+                    f"a pass of {self.steps} steps does not see all {training.steps} values of {', '.join(schedules)}:"
+                    " leave steps out, or use exact"
                 )
             return Charge(GRADIENT_OF_STEP * self.steps + looking + validation_evaluations(training), memory)
         segments = min(self.knots, states) - 1
-        each = 1 + PRODUCT[self.curvature] * self.krylov
-        basis = 3 * self.krylov * sum(w.numel() * w.element_size() for w in weights.values())
+        count = sum(w.numel() for w in weights.values())
+        each = 1 + PRODUCT[self.curvature] * min(self.krylov, count)
+        basis = 5 * self.krylov * sum(w.numel() * w.element_size() for w in weights.values())
         return Charge(segments * each * share + looking + validation_evaluations(training), memory + basis)
 
     def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:

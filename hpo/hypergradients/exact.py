@@ -7,6 +7,7 @@ Any hyperparameter of any solver whose step is differentiable.
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import inf
 from typing import Literal
 
 from hpo.hypergradients.adjoint import final_adjoint, pull_back_start, reverse
@@ -36,8 +37,8 @@ class Exact:
     """
 
     def __init__(self, *, memory: float | Literal["all", "sqrt"] = "all") -> None:
-        if not isinstance(memory, str) and not memory > 0:
-            raise ValueError(f"memory {memory:g} MiB must be above 0")
+        if memory not in ("all", "sqrt") and not (isinstance(memory, int | float) and 0 < memory < inf):
+            raise ValueError(f"memory {memory!r} must be all, sqrt or a number of MiB above 0")
         self.memory = memory
 
     def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:

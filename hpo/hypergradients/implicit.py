@@ -117,7 +117,7 @@ class Implicit:
         each = 1 + graphs + PRODUCT[self.curvature] * products + mixed
         share = self._rows(training) / len(training.batches(0).targets)
         count = sum(w.numel() for w in weights.values())
-        vectors = 3 * min(self.iterations, count) if self.inverse == "nystrom" else 4
+        vectors = 5 * min(self.iterations, count) if self.inverse == "nystrom" else 16
         memory = vectors * sum(w.numel() * w.element_size() for w in weights.values())
         return Charge(each * share + validation_evaluations(training), memory)
 

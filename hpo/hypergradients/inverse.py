@@ -34,22 +34,25 @@ def conjugate_gradient(product: Product, b: Tensor, diagonal: Tensor | float, it
     """Conjugate gradients (Hestenes, Stiefel 1952).
 
     Exact after as many steps as there are different eigenvalues; the error falls by (√κ − 1)/(√κ + 1) a step, κ the
-    condition number. Where pᵀMp ≤ 0, M = A + diag(d), it stops with the x so far; at the first step x is b, scaled.
-    Cost: a product a step; 4 vectors.
+    condition number. Where pᵀMp ≤ 0, M = A + diag(d), it stops with the x of the least residual; at
+    the first step x is b, scaled. Cost: a product a step; 4 vectors.
     """
     x, r, p = torch.zeros_like(b), b, b
     left = torch.linalg.vector_norm(b)
+    best, least = (x, r), left
     enough = TOLERANCE * left
     for step in range(iterations):
         if bool(left <= enough):
             return _solution(x, b, r, step)
         image = product(p) + diagonal * p
         bend = torch.dot(p, image)
-        if bool(bend <= 0):
-            return _stopped(x, b, r, image, step)
+        if bool(bend <= 0):  # the last steps before it may have gone far astray along what is nearly flat
+            return _stopped(best[0], b, best[1], image, step)
         share = left**2 / bend
         x, r = x + share * p, r - share * image
         before, left = left, torch.linalg.vector_norm(r)
+        if bool(left < least):
+            best, least = (x, r), left
         p = r + (left / before) ** 2 * p
     return _solution(x, b, r, iterations)
 

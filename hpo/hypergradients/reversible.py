@@ -59,8 +59,9 @@ class Reversible:
     within ±2¹⁴, and a step is exact to 2⁻⁴⁸ but for momentum's part, exact to d·2⁻⁴⁸ (9/10: 4e-14). Any hyperparameter
     of SGD, momentum among them, which must be one value above 0 and below 1 for the whole training.
     Cost, in gradient evaluations: 8 T, as every gradient is computed again on the way back, and integers take their
-    time. Memory, in bytes a weight: 24 and T·log₂(1/momentum)/8; at momentum 0.9 that is 2 states of float64 for 400
-    steps, 13 for 10,000.
+    time. Memory, in bytes a weight: 96 while a step is done, and T·log₂(1/momentum)/8, at momentum 0.9 that of 2 states
+    of float64 for 400 steps, 13 for 10,000. The training is another one than SGD's in floating point by its rounding:
+    beyond the edge of stability the two part, and so do their derivatives.
 
     The report: `bits_per_step_per_weight` and `store_bytes` of all that multiplications dropped, at the end of the
     training; `recovered`: 1 if the way back ended at the first state bit for bit, else 0, on a device whose gradients
@@ -72,7 +73,7 @@ class Reversible:
         is missing, out of range or not one value.
         """
         machine = machinery(training, weights, hyper)
-        bytes_each = 3 * 8 + training.steps * -log2(machine.momentum) / 8
+        bytes_each = 12 * 8 + training.steps * -log2(machine.momentum) / 8
         count = sum(w.numel() for w in weights.values())
         evaluations = (UNDOING + GRADIENT_OF_STEP) * training.steps + validation_evaluations(training)
         return Charge(evaluations, round(count * bytes_each))

@@ -65,22 +65,23 @@ def pull_back_segment(
         ball = training.solver.heavy_ball(after, local, start + (steps - 1) // 2)
         strengths = {n: penalty(local, n, w, start) for n, w in middle.weights.items()}
     rate = flatten(ball.rate).detach()
-    root = rate.sqrt()
+    root, moving = rate.sqrt(), rate > 0
+    inverse = torch.where(moving, 1 / root, 0.0)  # a weight without a rate stays where it is, and passes nothing on
     strength = flatten({name: _everywhere(strengths[name], w) for name, w in middle.weights.items()})
     product = _scaled(curvature(reduction.curvature, training, middle.weights, batch), root, strength)
-    space = subspace(product, [root * a, b / root], reduction.krylov)
-    swept = sweep(space, root * a, b / root, ball.momentum.detach(), steps, reduction.clamp)
+    space = subspace(product, [root * a, inverse * b], reduction.krylov)
+    swept = sweep(space, root * a, inverse * b, ball.momentum.detach().squeeze(), steps, reduction.clamp)
 
-    moved = flatten(subtract(segment.last.weights, segment.first.weights)) / rate / steps
-    rate_bar = unflatten(swept.sum_x / root * moved, middle.weights)
+    moved = flatten(subtract(segment.last.weights, segment.first.weights)) * inverse**2 / steps
+    rate_bar = unflatten(inverse * swept.sum_x * moved, middle.weights)
     weight_bar = unflatten(root * swept.sum_y, middle.weights)
     momentum_bar = -torch.dot(root * swept.sum_y, moved)
     with torch.enable_grad():
         terms = [(ball.rate[n] * x).sum() for n, x in rate_bar.items()]
         terms += [(r * (middle.weights[n] * weight_bar[n])).sum() for n, r in strengths.items() if r is not None]
-        surrogate = torch.stack([*terms, ball.momentum * momentum_bar]).sum()
+        surrogate = torch.stack([*terms, ball.momentum.sum() * momentum_bar]).sum()
         slopes = torch.autograd.grad(surrogate, list(knobs.values()), materialize_grads=True)
-    return Pulled(swept.x / root, root * swept.y, dict(zip(knobs, slopes, strict=True)))
+    return Pulled(inverse * swept.x, root * swept.y, dict(zip(knobs, slopes, strict=True)))
 
 
 def between(a: S, b: S, share: float) -> S:
@@ -101,9 +102,9 @@ def _scaled(product: Product, root: Tensor, strength: Tensor) -> Product:
 
 def _averaged(hyper: Tensors, start: int, stop: int) -> dict[str, Tensor]:
     """Schedules replaced by their mean over the segment, which also spreads their derivative evenly over its steps."""
-    return {
-        name.removesuffix("[t]"): x[start:stop].mean(dim=0) if name.endswith("[t]") else x for name, x in hyper.items()
-    }
+    plain = {name: x for name, x in hyper.items() if not name.endswith("[t]")}
+    schedules = {name: x for name, x in hyper.items() if name not in plain}
+    return plain | {name.removesuffix("[t]"): x[start:stop].mean(dim=0) for name, x in schedules.items()}
 
 
 def _everywhere(value: Tensor | None, weight: Tensor) -> Tensor:

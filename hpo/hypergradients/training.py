@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hpo.hypergradients import HYPERGRADIENTS
+from hpo.hypergradients.given import check, floating
 from solvers.solver import Batch, Batches, Solver, State, run
 from solvers.vectors import Tensors, leaves
 
@@ -90,7 +91,7 @@ class Hypergradient(Protocol):
 
 
 class Result(NamedTuple):
-    """Validation loss, its derivative by name (float64), the trained weights, and the cost of all of it.
+    """Validation loss, its derivative by name, shaped and typed as `hyper`, the trained weights, the cost of all of it.
 
     `hyper` are those at the end of the training, `report` is the method's (see `Derivative`).
     """
@@ -139,31 +140,37 @@ def conclude(following: Following) -> Derivative:
     raise RuntimeError(f"the training yielded step {step} after its last")
 
 
-def hypergradient(name: str, training: Training, weights: Tensors, hyper: Tensors, **options: Any) -> Result:
+def hypergradient(
+    name: str, training: Training, weights: Tensors, hyper: Mapping[str, Tensor | float], **options: Any
+) -> Result:
     """Train from `weights` with `hyper`, then differentiate the validation loss with respect to every entry of `hyper`
-    but what the training holds.
+    but what the training holds. With `online` the values move on the way; its gradient is the last it moved along.
 
-    Cost: T gradient evaluations for the training and the method's charge. Raises ValueError for fewer than one step,
-    an unknown method, an option out of range or a hyperparameter that the method cannot differentiate.
+    Cost: T gradient evaluations for the training, the method's charge, and two for looking at what was given.
+    Raises ValueError for fewer than one step, an unknown method, an option out of range, a hyperparameter that the
+    method cannot differentiate, and what `given.check` finds.
     """
     if training.steps < 1:
         raise ValueError(f"a training of {training.steps} steps has no hypergradient: give it 1 or more")
     derivative = method(name, **options)
-    charge = derivative.charge(training, weights, hyper)
-    following = derivative.follow(training, weights, hyper)
+    values = floating(weights, hyper)
+    charge = derivative.charge(training, weights, values)
+    check(training.solver, weights, values, training.batches, training.steps)
+    following = derivative.follow(training, weights, values)
     state = next(state for step, state in following if step == training.steps)
     found = conclude(following)
     with torch.no_grad():
         value = training.validation_loss(state.weights)
+    gradient = {key: slope.to(values[key].dtype) for key, slope in training.sought(found.gradient).items()}
     cost = training.steps + charge.gradient_evaluations
-    return Result(value, training.sought(found.gradient), state.weights, cost, found.report, found.hyper or hyper)
+    return Result(value, gradient, state.weights, cost, found.report, found.hyper or values)
 
 
 def validation_gradient(training: Training, weights: Tensors) -> dict[str, Tensor]:
     """∇_w of the validation loss. Cost: validation rows / batch rows gradient evaluations."""
     with torch.enable_grad():
         points = {name: w.detach().requires_grad_() for name, w in weights.items()}
-        slopes = torch.autograd.grad(training.validation_loss(points), list(points.values()))
+        slopes = torch.autograd.grad(training.validation_loss(points), list(points.values()), materialize_grads=True)
     return dict(zip(points, slopes, strict=True))
 
 

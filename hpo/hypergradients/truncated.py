@@ -27,7 +27,7 @@ from solvers.vectors import Tensors
 class Truncated:
     """The backward loop over the last `steps` of the recorded training: what a value did before them does not count.
 
-    Any hyperparameter but those of the start (initial_scale), of any solver whose step is differentiable.
+    Any hyperparameter but those of the start (initial_scale, schedules), of any solver whose step is differentiable.
     Raises ValueError for fewer than one step. Cost: 4 gradient evaluations for each of the steps; memory: their states.
     """
 
@@ -38,8 +38,12 @@ class Truncated:
 
     def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
         """4 a step, and the validation gradient."""
-        if "initial_scale" in families(training.sought(hyper)) and self.steps < training.steps:
-            raise ValueError("truncated does not reach the start, where initial_scale acts: use exact, or leave it out")
+        sought = training.sought(hyper)
+        early = sorted({n for n in sought if n.endswith("[t]")} | ({"initial_scale"} & {*families(sought)}))
+        if early and self.steps < training.steps:
+            raise ValueError(
+                f"truncated does not reach the first steps, where {', '.join(early)} acts: use exact, or leave it out"
+            )
         last = min(self.steps, training.steps)
         memory = last * state_bytes(training, weights, hyper)
         return Charge(GRADIENT_OF_STEP * last + validation_evaluations(training), memory)

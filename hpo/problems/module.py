@@ -24,6 +24,9 @@ from solvers.vectors import Tensors
 
 KEY = "problem.model"
 
+LOPSIDED = 0.01
+"""How far xᵀHy and yᵀHx may differ, in lengths of Hx: rounding is far below, a wrong kernel far above."""
+
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -112,6 +115,7 @@ def _try(path: str, made: nn.Module, sample: Tensor, outputs: int) -> None:
             "leave out what is random (dropout inside attention or recurrent layers, noise)"
         )
     _refuse_idle(path, made, first)
+    _refuse_lopsided(path, made, sample)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -131,6 +135,30 @@ def _refuse_idle(path: str, made: nn.Module, outputs: Tensor) -> None:
         raise BadStudy(
             f"{KEY}: {path}: the outputs do not depend on parameter {idle[0]!r}: use it, remove it, "
             "or freeze it with requires_grad_(False)"
+        )
+
+
+def _refuse_lopsided(path: str, made: nn.Module, sample: Tensor) -> None:
+    """A matrix of second derivatives is symmetric; where a kernel's is not, no hypergradient would be right.
+
+    torch 2.13 has one such, that of weight_norm. Missing second derivatives are named by the pass that needs them.
+    """
+    points = [p for p in made.parameters() if p.requires_grad]
+    generator = torch.Generator().manual_seed(0)
+    x, y = ([torch.randn(p.shape, generator=generator) for p in points] for _ in range(2))
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            value = made(sample.clone()).square().sum()
+            slopes = torch.autograd.grad(value, points, create_graph=True)
+            bent = [torch.autograd.grad(slopes, points, v, retain_graph=True, materialize_grads=True) for v in (x, y)]
+    except RuntimeError:
+        return
+    one, two = (sum(float((a * b).sum()) for a, b in zip(h, v, strict=True)) for h, v in zip(bent, (y, x), strict=True))
+    size = max(float(torch.cat([a.reshape(-1) for a in h]).norm()) for h in bent)
+    if abs(one - two) > LOPSIDED * size:
+        raise BadStudy(
+            f"{KEY}: {path}: the second derivative is not symmetric, a fault of one of torch's kernels (weight_norm has "
+            "it), so hypergradients would be wrong: leave that layer out"
         )
 
 

@@ -59,7 +59,8 @@ def by_trial(rows: Iterable[ArrayRow]) -> dict[int, dict[str, NDArray[Any]]]:
 def of_outcome(outcome: Outcome) -> dict[str, NDArray[Any]]:
     """What is always kept of an outcome besides its figures."""
     vectors = prefixed("hypergradient", outcome.hypergradient or {}) | prefixed("ends", outcome.ends or {})
-    return {**vectors, "curve": outcome.curve}
+    figures = {name: np.array([figure]) for name, figure in outcome.report.items()}
+    return {**vectors, **prefixed("report", figures), "curve": outcome.curve}
 
 
 def summary(proposal: Proposal) -> dict[str, list[float | None]]:

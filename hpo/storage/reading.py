@@ -171,6 +171,7 @@ def _trial(row: TrialRow, named: arrays.Named) -> Trial:
         hypergradient=arrays.part("hypergradient", named) or None,
         ends=arrays.part("ends", named) or None,
         failure=row.failure,
+        report={name: float(figure[0]) for name, figure in arrays.part("report", named).items()},
     )
     return Trial(proposal, outcome)
 

@@ -121,7 +121,10 @@ class TrialRow(Table):
 
 
 class ArrayRow(Table):
-    """One array of a trial: `values/l2`, `hypergradient/l2`, `ends/l2`, `curve`, `weights/0.bias`; see `arrays.py`."""
+    """One array of a trial: `values/l2`, `hypergradient/l2`, `ends/l2`, `report/residual`, `curve`, `weights/0.bias`.
+
+    See `arrays.py`.
+    """
 
     __tablename__ = "hpo_array"
 

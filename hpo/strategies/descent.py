@@ -1,7 +1,7 @@
 """Descent on hypergradients, on the coordinates of the space.
 
 With g the slope of the validation loss along z/u (z the logarithm of the value, where the space is logarithmic), n the
-number of good trials so far and every operation entry by entry,
+number of trials with slopes so far and every operation entry by entry,
 
     z ← clip(z − s·rate·u·d, low, high)
 
@@ -17,12 +17,13 @@ that `rate` 0.3 changes a strength by about a third, or moves a momentum by 3 % 
 for a slope of 1 along z/u.
 
 z is the point of the last *good* trial: one with a finite hypergradient and a finite loss, at most 1.2 times the lowest
-so far. The length s starts at 1. A bad trial multiplies it by `shrink` and the same step is taken again, shorter, from
-the same point; every good trial after that gives back a factor of 1.2, so that four good trials undo one halving. A
-learning rate that the bad trial had raised may from then on go only half as far: raising rates helps up to the edge of
-stability and ruins the training beyond it, of which no slope tells beforehand, so the edge is found by halving. Until a
-trial has been good, each bad one lowers the learning rates by a unit, and everything else once they are at their
-bounds. All this holds for every kind of step.
+so far. The length s starts at 1. A bad trial multiplies it by `shrink`, and a shorter step is taken from the same
+point, along slopes in which those of the bad trial, where it has any, count like the others; every good trial after
+that gives back a factor of 1.2, so that four good trials undo one halving. A learning rate that the bad trial had
+raised may from then on go only half as far: raising rates helps up to the edge of stability and ruins the training
+beyond it, of which no slope tells beforehand, so the edge is found by halving. Until a trial has been good, each bad
+one lowers the learning rates by a unit, and everything else once they are at their bounds. All this holds for every
+kind of step.
 
 A hypergradient more than ten times as long as the root mean square of those before it (of weight β₂, as v) is
 shortened to that: Adam would otherwise follow a single exploded one for many trials and then stand still under its

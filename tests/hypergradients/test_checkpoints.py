@@ -88,5 +88,5 @@ def test_caps_that_hold_nothing_are_refused():
     training = tiny.training(SGD(tiny.loss), 50)
     with pytest.raises(ValueError, match=r"memory 0.0005 MiB is too little: two states of"):
         hypergradient("exact", training, tiny.weights(), HYPER, memory=0.0005)
-    with pytest.raises(ValueError, match="memory -1 MiB must be above 0"):
-        hypergradient("exact", training, tiny.weights(), HYPER, memory=-1.0)
+    with pytest.raises(ValueError, match="memory -1 must be all, sqrt or a number of MiB above 0"):
+        hypergradient("exact", training, tiny.weights(), HYPER, memory=-1)
