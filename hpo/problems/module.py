@@ -157,8 +157,8 @@ def _refuse_lopsided(path: str, made: nn.Module, sample: Tensor) -> None:
     size = max(float(torch.cat([a.reshape(-1) for a in h]).norm()) for h in bent)
     if abs(one - two) > LOPSIDED * size:
         raise BadStudy(
-            f"{KEY}: {path}: the second derivative is not symmetric, a fault of one of torch's kernels (weight_norm has "
-            "it), so hypergradients would be wrong: leave that layer out"
+            f"{KEY}: {path}: the second derivative is not symmetric, a fault of one of torch's kernels (as of "
+            "weight_norm), so hypergradients would be wrong: leave that layer out"
         )
 
 
