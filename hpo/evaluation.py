@@ -20,14 +20,10 @@ from hpo.problems.problem import Problem
 from hpo.recipe import Recipe, recipe
 from hpo.space import Space, resolve
 from hpo.spec import Arm, Study
-from hpo.task import Plan, Task
+from hpo.task import CURVE_POINTS, CURVE_ROWS, Plan, Task
 from hpo.trial import Array, Cost, Outcome, Values
 from solvers.solver import Batch, State
 from solvers.vectors import Tensors, finite
-
-CURVE_POINTS = 10
-CURVE_ROWS = 1000
-"""A learning curve has this many points, measured on at most this many rows of each part."""
 
 
 def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:

@@ -16,12 +16,13 @@ from hpo.problems.imported import said
 from hpo.problems.problem import Problem
 from hpo.recipe import recipe
 from hpo.spec import Arm, Study
-from hpo.task import Plan, Probe
+from hpo.task import CURVE_POINTS, CURVE_ROWS, Plan, Probe
 from solvers.solver import Batch, State, run
 from solvers.vectors import Tensors
 
 WARM_UP = 5
 STEPS = 20
+SEEN = 200
 PATIENCE = 0.25
 """Seconds after which no further step is begun, in the warm-up and again in what is timed."""
 
@@ -40,9 +41,10 @@ def probe(study: Study, arm: Arm, plan: Plan, data_dir: Path | None) -> Probe:
         state, _ = _timed(training, state, hyper, WARM_UP)
         _, seconds = _timed(training, state, hyper, STEPS)
         state_size = state_bytes(training, problem.weights, hyper)
+        measuring = _looking(problem, training.steps)
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise BadStudy(f"training: a step of {arm.title} fails: {said(error)}") from error
-    return Probe(seconds, _held(problem) + state_size)
+    return Probe(seconds, _held(problem) + state_size, measuring)
 
 
 def _timed(training: Training, state: State, hyper: Tensors, most: int) -> tuple[Any, float]:
@@ -58,6 +60,18 @@ def _timed(training: Training, state: State, hyper: Tensors, most: int) -> tuple
         _wait()
         seconds.append(time.perf_counter() - began)
     return state, median(seconds)  # not the mean: one interruption lasts as long as many steps
+
+
+def _looking(problem: Problem, steps: int) -> float:
+    """Seconds for the outputs on all rows a trial looks at, from a few of them."""
+    few = problem.validation.inputs[:SEEN]
+    began = time.perf_counter()
+    with torch.no_grad():
+        problem.network.forward(problem.weights, few)
+    _wait()
+    each = (time.perf_counter() - began) / len(few)
+    curve = sum(min(len(part.targets), CURVE_ROWS) for part in (problem.train, problem.validation))
+    return each * (len(problem.validation.targets) + len(problem.test.targets) + min(steps, CURVE_POINTS) * curve)
 
 
 def _wait() -> None:

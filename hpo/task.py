@@ -28,16 +28,23 @@ class Plan:
     parameters: int
 
 
+CURVE_POINTS = 10
+CURVE_ROWS = 1000
+"""A learning curve has this many points, measured on at most this many rows of each part."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """What a few steps of a training took on this machine: seconds a gradient evaluation.
 
+    `measuring`: seconds a trial spends on losses and accuracies of its parts, the learning curve's among them.
     `memory`: bytes of the data, the initial weights and the solver's state; activations, the data set as it was read
     and torch itself are left out.
     """
 
     seconds: float
     memory: int
+    measuring: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What `hpo check` answers, as plain JSON values: what a study would run, and what that is expected to take here.
 
-    seconds_per_trial = gradient_evaluations_per_trial × seconds_per_gradient_evaluation
+    seconds_per_trial = gradient_evaluations_per_trial × seconds_per_gradient_evaluation + seconds_measuring
     seconds           = trials × seconds_per_trial                                          (of an arm)
     memory_bytes      = data + weights + the solver's state + what the hypergradient holds  (of a training)
 
@@ -37,7 +37,7 @@ def check(study: Study, plans: Mapping[str, Plan], probes: Mapping[str, Probe]) 
 
 
 def _arm(label: str, title: str, plan: Plan, probe: Probe, budget: Budget) -> Json:
-    seconds = plan.evaluations * probe.seconds
+    seconds = plan.evaluations * probe.seconds + probe.measuring
     count = trials(budget, plan.evaluations, seconds)
     return {
         "label": label,
@@ -46,6 +46,7 @@ def _arm(label: str, title: str, plan: Plan, probe: Probe, budget: Budget) -> Js
         "parameters": plan.parameters,
         "gradient_evaluations_per_trial": plan.evaluations,
         "seconds_per_gradient_evaluation": probe.seconds,
+        "seconds_measuring": probe.measuring,
         "seconds_per_trial": seconds,
         "memory_bytes": probe.memory + plan.memory,
         "trials": count,

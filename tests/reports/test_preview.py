@@ -39,12 +39,21 @@ def test_every_key_of_an_arm(study: Study) -> None:
         "parameters": 6310,
         "gradient_evaluations_per_trial": 3000.0,
         "seconds_per_gradient_evaluation": 0.001,
+        "seconds_measuring": 0.0,
         "seconds_per_trial": 3.0,
         "memory_bytes": 6 * 2**20,
         "trials": 30,
         "seconds": 90.0,
         "space": [{"name": "l2", "per": "neuron", "low": 1e-6, "high": 1.0, "default": 1e-3, "log": True, "size": 3}],
     }
+
+
+def test_looking_at_the_parts_takes_time_too(study: Study) -> None:
+    arm = study.arms()[0]
+    plans, probes = {a.label: PLAIN for a in study.arms()}, {a.label: Probe(0.001, 0, 0.25) for a in study.arms()}
+    found = preview.check(study, plans, probes)["arms"][0]
+    assert found["label"] == arm.label
+    assert (found["seconds_measuring"], found["seconds_per_trial"]) == (0.25, pytest.approx(0.85))
 
 
 def test_the_whole_is_the_sum_of_the_arms(study: Study) -> None:
