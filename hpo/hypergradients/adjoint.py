@@ -10,7 +10,8 @@ Methods differ only in where s_t comes from: recorded, computed again, run backw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +49,17 @@ def final_adjoint(state: State, slopes: Tensors) -> list[Tensor]:
     return blank
 
 
+@contextmanager
+def blamed(step: int) -> Iterator[None]:
+    """What fails inside is a RuntimeError that names the step; a lack of memory is no fault of the step."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise RuntimeError(f"step {step} cannot be differentiated: {error}") from error
+
+
 def reverse(
     solver: Solver[Any], backwards: Backwards, hyper: Tensors, batches: Batches, adjoint: list[Tensor]
 ) -> Reversed:
@@ -59,12 +71,8 @@ def reverse(
     steps: list[int] = []
     sizes: list[Tensor] = []  # looked at once, at the end: a look at each step would wait for the device
     for t, state in backwards:
-        try:
+        with blamed(t):
             adjoint, slopes = pull_back(solver, state, hyper, batches, t, adjoint)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise RuntimeError(f"step {t} cannot be differentiated: {error}") from error
         for name, slope in slopes.items():
             total[name] += slope
         steps.append(t)

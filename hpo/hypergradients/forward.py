@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from hpo.hypergradients.adjoint import blamed
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
@@ -135,9 +136,10 @@ def advance(training: Training, state: State, hyper: Tensors, chunks: list[Chunk
     def step(before: Sequence[Tensor], knobs: Tensors) -> State:
         return training.solver.step(rebuild(state, before), {**hyper, **knobs}, batch)
 
-    graphs = recorded(step, leaves(state), training.sought(hyper))
-    for i, chunk in enumerate(chunks):
-        chunks[i] = through(graphs, chunk, t)
+    with blamed(t):
+        graphs = recorded(step, leaves(state), training.sought(hyper))
+        for i, chunk in enumerate(chunks):
+            chunks[i] = through(graphs, chunk, t)
     with torch.no_grad():
         return training.solver.step(state, hyper, batch)
 
