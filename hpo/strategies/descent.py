@@ -40,6 +40,7 @@ import numpy as np
 from hpo.failures import BadStudy
 from hpo.space import Space
 from hpo.strategies import limits
+from hpo.strategies.retreat import LINEAR_UNITS, calmer, rates, units
 from hpo.trial import Array, Proposal, Trial
 
 STEPS = ("adam", "sign", "plain")
@@ -48,7 +49,6 @@ EPSILON = 1e-12
 RECOVERY = 1.2
 LONGEST = 10.0
 WORSE = 1.2
-LINEAR_UNITS = 10.0
 
 
 class Position(NamedTuple):
@@ -98,10 +98,7 @@ class Descent:
         self.betas = DECAYS if betas is None else _decays(betas)
         self.shrink = limits.number("shrink", shrink, above=0, below=1)
         self._low, self._high = space.bounds()
-        sizes = [g.size for g in space.groups]
-        log = np.repeat([g.log for g in space.groups], sizes)
-        self._unit = np.where(log, 1.0, (self._high - self._low) / LINEAR_UNITS)
-        self._rates = np.repeat([g.name == "learning_rate" for g in space.groups], sizes)
+        self._unit, self._rates = units(space), rates(space)
         start, still = space.flatten(space.defaults()), np.zeros(space.size)
         self._position = Position(start, still, still, still, self._high)
         self._next = self._position.coordinates
@@ -149,7 +146,7 @@ class Descent:
         elif self._position.good:
             self._position = self._drawn_back(self._position._replace(coordinates=here))
         else:
-            self._next = self._calmer(here)
+            self._next = calmer(self.space, here)
             return
         self._next = np.clip(self._position.coordinates - self._move(), self._low, self._position.high)
 
@@ -161,12 +158,6 @@ class Descent:
         return ahead._replace(
             coordinates=last.coordinates, high=high, length=last.length * self.shrink, lowest=last.lowest
         )
-
-    def _calmer(self, here: Array) -> Array:
-        """Learning rates one unit down; where they are as low as they may be, everything."""
-        lower = np.clip(here - self._unit, self._low, self._high)
-        blamed = np.where(self._rates, lower, here)
-        return lower if np.array_equal(blamed, here) else blamed
 
     def _slopes(self, trial: Trial) -> Array | None:
         """g, the hypergradient along z/u `[D]`; None if the trial is bad."""

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from hpo.space import Space
-from hpo.trial import Array, Proposal, Trial, Values
-
-LINEAR_UNITS = 10.0
+from hpo.strategies.retreat import LINEAR_UNITS, calmer
+from hpo.trial import Proposal, Trial, Values
 
 
 class Relay:
@@ -50,14 +49,4 @@ class Relay:
         outcome = trial.outcome
         if outcome is not None and outcome.usable and outcome.ends is not None:
             return {g.name: np.clip(outcome.ends[g.name], g.low, g.high) for g in self.space.groups}
-        return self.space.unflatten(self._calmer(self.space.flatten(trial.proposal.values)))
-
-    def _calmer(self, here: Array) -> Array:
-        """Learning rates one unit down (a factor of e, a tenth of a linear range), or everything where they are."""
-        low, high = self.space.bounds()
-        sizes = [g.size for g in self.space.groups]
-        unit = np.where(np.repeat([g.log for g in self.space.groups], sizes), 1.0, (high - low) / LINEAR_UNITS)
-        rates = np.repeat([g.name == "learning_rate" for g in self.space.groups], sizes)
-        lower = np.maximum(here - unit, low)
-        blamed = np.where(rates, lower, here)
-        return lower if np.array_equal(blamed, here) else blamed
+        return self.space.unflatten(calmer(self.space, self.space.flatten(trial.proposal.values)))
