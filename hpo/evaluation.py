@@ -34,8 +34,8 @@ def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
     made = recipe(study, arm, data_dir)
     problem, training = made.problem, made.training
     declared = training.solver.hyperparameters
-    space = resolve(study.space, declared, problem.network.layout, training.steps, arm.method.per)
-    charge, memory = float(training.steps), 0
+    space = resolve(made.searched, declared, problem.network.layout, training.steps, arm.method.per)
+    charge, memory = training.evaluations(training.steps), 0
     if made.derivative is not None:
         training, hyper = _searched(made, space, space.defaults())
         try:
@@ -45,7 +45,8 @@ def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
         charge += extra
     rows = (len(problem.train.targets), len(problem.validation.targets), len(problem.test.targets))
     count = sum(w.numel() for w in problem.weights.values())
-    return Plan(space, charge, memory, {**made.settings, "fixed": made.fixed}, rows, count)
+    settings = {**made.settings, "fixed": made.fixed, "training_steps": training.steps}
+    return Plan(space, charge * made.share, memory, settings, rows, count)
 
 
 def evaluate(task: Task) -> Outcome:
@@ -71,14 +72,18 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
     points = {round((i + 1) * training.steps / CURVE_POINTS) for i in range(CURVE_POINTS)} - {0}
     following = None if derivative is None else derivative.follow(training, problem.weights, hyper, points)
     walked = following or walk(training, problem.weights, hyper, points)
-    final, curve, steps = _trained(walked, problem, points, training.steps)
+    final, curve, steps = _trained(walked, problem, training, points)
     with torch.no_grad():
-        validation_loss, _ = _measured(problem, final.weights, problem.validation)
-        test_loss, test_accuracy = _measured(problem, final.weights, problem.test)
+        read = training.solver.readout(final.weights)
+        validation_loss, _ = _measured(problem, read, problem.validation)
+        test_loss, test_accuracy = _measured(problem, read, problem.test)
     extra = 0.0 if derivative is None else derivative.charge(training, problem.weights, hyper).gradient_evaluations
+    extra *= made.share
+    each = training.evaluations(1) * made.share
     if not np.isfinite(validation_loss):
         reason = f"diverged: the validation loss is not finite after {steps} of {training.steps} steps"
-        spent = steps + (extra * steps / training.steps if made.alongside else 0)  # the others would only begin now
+        spent = steps * each
+        spent += extra * steps / training.steps if made.alongside else 0  # the others would only begin now
         return _failed(reason, Cost(1, spent, time.perf_counter() - started), curve)
 
     gradient, ends, failure, report = None, None, None, {}
@@ -95,9 +100,9 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
                 failure += f": it overflowed at step {report['exploded']:g} of {training.steps}"
     weights = None
     if validation_loss < task.incumbent:
-        everything = {**problem.network.constants, **final.weights}
+        everything = {**problem.network.constants, **read}
         weights = {name: w.detach().cpu().numpy() for name, w in everything.items()}
-    cost = Cost(1, training.steps + extra, time.perf_counter() - started)
+    cost = Cost(1, training.steps * each + extra, time.perf_counter() - started)
     measured = (validation_loss, test_loss, test_accuracy)
     return Outcome("complete", *measured, curve, cost, gradient, ends, failure, weights, report)
 
@@ -117,15 +122,15 @@ def _by_name(training: Training, space: Space, found: Tensors) -> dict[str, Arra
 
 
 def _trained(
-    following: Iterator[tuple[int, State]], problem: Problem, points: set[int], steps: int
+    following: Iterator[tuple[int, State]], problem: Problem, training: Training, points: set[int]
 ) -> tuple[State, Array, int]:
     """The final state, the learning curve, and how many steps were run (fewer when it diverged)."""
     step, state = next(following)
     curve = []
-    while step < steps:
+    while step < training.steps:
         step, state = next(following)
         if step in points:
-            curve.append((step, *_curve_point(problem, state.weights)))
+            curve.append((step, *_curve_point(problem, training.solver.readout(state.weights))))
             if not finite(state.weights):
                 break
     return state, np.array(curve, dtype=np.float64), step

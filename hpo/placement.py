@@ -48,7 +48,7 @@ def gather(space: Space, gradient: Tensors) -> dict[str, Array]:
     return vectors
 
 
-class Placed:
+class Placed(Solver[Any]):
     """A solver whose hyperparameters are the vectors of a space, placed anew at each step; the fixed ones are its own.
 
     Their ranges are the space's, within its bounds. A schedule is called `learning_rate[t]`, and has a row per window.
@@ -56,6 +56,7 @@ class Placed:
 
     def __init__(self, solver: Solver[Any], space: Space, fixed: Mapping[str, float]) -> None:
         self.solver, self.space, self.fixed = solver, space, fixed
+        self.evaluations, self.whole = solver.evaluations, solver.whole
         self.hyperparameters = {
             g.name: solver.hyperparameters[g.name]._replace(
                 low=g.low, high=g.high, default=g.default, log=g.log, limits=(g.low, g.high)
@@ -79,9 +80,21 @@ class Placed:
         """As the solver itself."""
         return self.solver.step(state, self._placed(state.weights, hyper), batch)
 
-    def heavy_ball(self, state: State, hyper: Tensors, index: int) -> HeavyBall:
+    def heavy_ball(self, state: State, hyper: Tensors, index: int) -> HeavyBall | None:
         """As the solver itself."""
         return self.solver.heavy_ball(state, self._placed(state.weights, hyper), index)
+
+    def readout(self, weights: Tensors) -> Tensors:
+        """As the solver itself."""
+        return self.solver.readout(weights)
+
+    def between(self, first: State, last: State, share: float, steps: int, hyper: Tensors, batch: Batch) -> State:
+        """As the solver itself."""
+        return self.solver.between(first, last, share, steps, self._placed(first.weights, hyper), batch)
+
+    def logs(self, state: State, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:
+        """As the solver itself."""
+        return self.solver.logs(state, self._placed(state.weights, hyper), batch)
 
     def _placed(self, weights: Tensors, hyper: Tensors) -> dict[str, Tensor]:
         vectors = {g.name: _row(g, hyper[_key(g)]) for g in self.space.groups}

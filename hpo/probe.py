@@ -40,6 +40,7 @@ def probe(study: Study, arm: Arm, plan: Plan, data_dir: Path | None) -> Probe:
         state = training.solver.init(problem.weights, hyper, training.batches(0))
         state, _ = _timed(training, state, hyper, WARM_UP)
         _, seconds = _timed(training, state, hyper, STEPS)
+        seconds /= training.evaluations(1) * made.share
         state_size = state_bytes(training, problem.weights, hyper)
         measuring = _looking(problem, training.steps)
     except (Exception, SystemExit) as error:  # whatever the user's code raises

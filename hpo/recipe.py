@@ -5,7 +5,8 @@ Every fault a name can have is found here, before anything is trained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,59 +17,107 @@ from hpo import options, spec
 from hpo.failures import BadStudy
 from hpo.hypergradients import HYPERGRADIENTS
 from hpo.hypergradients.training import Hypergradient, Training, method
+from hpo.problems.minibatches import Minibatches
 from hpo.problems.problem import Problem, build
 from hpo.registry import ALONGSIDE, DECIDERS, STRATEGIES, resolve
+from hpo.space import Dimension, searched
 from hpo.spec import Arm, Study
 from solvers import SOLVERS
 from solvers.ranges import Range
-from solvers.solver import Solver
+from solvers.solver import Batches, Solver
 
 
 class Recipe(NamedTuple):
     """What an arm trains with. `fixed`: hyperparameters that are not searched; `settings`: the derivative's options.
 
-    `alongside`: the derivative's method works while the training runs, on the vectors of the space.
+    `searched`: what of the study's space this solver has. `share`: rows of this training's batches over rows of the
+    study's. `alongside`: the derivative's method works while the training runs, on the vectors of the space.
     """
 
     problem: Problem
     training: Training
+    searched: Mapping[str, Dimension]
     fixed: Mapping[str, float]
     derivative: Hypergradient | None
     settings: Mapping[str, Any]
+    share: float
     alongside: bool
 
 
 def recipe(study: Study, arm: Arm, data_dir: Path | None) -> Recipe:
     """Everything of an arm but its values. Raises BadStudy or BadData naming the key."""
     problem = _problem(study, arm.seed, data_dir)
-    solver, fixed = _solver(study, arm, problem)
+    solver, dimensions, fixed = _solver(study, arm, problem)
+    batches = _batches(arm, solver, problem)
+    share = len(batches(0).targets) / len(problem.batches(0).targets)
     training = Training(
         solver,
         problem.network.forward,
         problem.criterion,
-        problem.batches,
-        study.training.steps,
+        batches,
+        arm.solver.steps or _steps(study.training.steps, solver, share),
         problem.train,
         problem.validation,
         held=tuple(fixed),
     )
     derivative, settings = _derivative(arm)
-    return Recipe(problem, training, fixed, derivative, settings, arm.method.name in ALONGSIDE)
+    return Recipe(problem, training, dimensions, fixed, derivative, settings, share, arm.method.name in ALONGSIDE)
 
 
-def _solver(study: Study, arm: Arm, problem: Problem) -> tuple[Solver[Any], dict[str, float]]:
-    """The solver, and the hyperparameters the study fixes or leaves to its default."""
+def _batches(arm: Arm, solver: Solver[Any], problem: Problem) -> Batches:
+    """The study's minibatches, or the solver's own."""
+    size = arm.solver.batch_size
+    if solver.whole:
+        if size is not None:
+            raise BadStudy(f"training.{arm.solver.name}.batch_size: every step takes all rows: leave it out")
+        size = len(problem.train.targets)
+    if size is None:
+        return problem.batches
+    return Minibatches(problem.train.inputs, problem.train.targets, size, arm.seed)
+
+
+def _steps(steps: int, solver: Solver[Any], share: float) -> int:
+    """The study's steps; of steps that take all rows, as many as cost the same."""
+    return max(1, round(steps / (solver.evaluations * share))) if solver.whole else steps
+
+
+def _solver(study: Study, arm: Arm, problem: Problem) -> tuple[Solver[Any], dict[str, Dimension], dict[str, float]]:
+    """The solver, what it searches, and the hyperparameters the study fixes or leaves to its default."""
     constructor, key = resolve(SOLVERS[arm.solver.name]), f"training.{arm.solver.name}"
     declared: Mapping[str, Range] = constructor.hyperparameters
     given = arm.solver.options
     held = {name: value for name, value in given.items() if name in declared}
     rest = {name: value for name, value in given.items() if name not in declared}
-    solver = constructor(problem.loss, **options.checked(constructor, rest, key, also=declared))
+    settings = options.checked(constructor, rest, key, also=[*declared, "steps", "batch_size"])
+    try:
+        solver = constructor(*_bound(constructor, key, problem), **settings)
+    except ValueError as error:
+        raise BadStudy(f"{key}: {error}") from error
+    others = {n for choice in study.training.solver for n in resolve(SOLVERS[choice.name]).hyperparameters}
+    dimensions = searched(study.space, declared, others, held)
     fixed = {name: r.default for name, r in declared.items() if r.required}
     fixed |= {name: _number(f"{key}.{name}", value, declared[name]) for name, value in held.items()}
-    for name in sorted(set(held) & set(study.space)):
+    for name in sorted(set(held) & set(dimensions)):
         raise BadStudy(f"{key}.{name}: {name} is searched (space.{name}) and fixed: leave one of the two out")
-    return solver, {name: value for name, value in fixed.items() if name not in study.space}
+    return solver, dimensions, {name: value for name, value in fixed.items() if name not in dimensions}
+
+
+def _bound(constructor: Callable[..., Any], key: str, problem: Problem) -> list[Any]:
+    """What a solver's constructor asks for by the names of its positional parameters."""
+    offers = {
+        "loss": problem.loss,
+        "forward": problem.network.forward,
+        "criterion": problem.criterion,
+        "chain": problem.network.chain,
+        "train": problem.train,
+    }
+    parameters = inspect.signature(constructor).parameters.values()
+    wanted = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if any(p.name == "chain" and p.default is p.empty for p in wanted) and problem.network.chain is None:
+        raise BadStudy(
+            f"{key}: trains a network layer by layer: the model must be {{mlp: [widths]}} or an nn.Sequential"
+        )
+    return [offers[p.name] for p in wanted]
 
 
 def _number(key: str, value: object, declared: Range) -> float:

@@ -21,13 +21,13 @@ for T/W steps in a row (Micaelli, Storkey 2021). No torch here: values are numpy
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, model_validator
 
 from hpo.failures import BadStudy, unknown
 from hpo.trial import Array, Values
@@ -44,7 +44,7 @@ class Dimension(BaseModel):
     high: Annotated[float, Strict()] | None = None
     default: Annotated[float, Strict()] | None = None
     log: bool | None = None
-    windows: Annotated[int, Strict()] | None = Field(None, ge=1)
+    windows: Annotated[int, Strict()] | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> Dimension:
@@ -57,6 +57,37 @@ class Dimension(BaseModel):
         if self.windows is not None and self.per not in SCHEDULES:
             raise ValueError(f"windows {self.windows} needs per: {' or '.join(SCHEDULES)}, not per: {self.per}")
         return self
+
+
+SOLVER = "solver"
+"""`space: {solver: auto}`: whatever the solver itself says is worth searching."""
+
+Entry = Annotated[
+    Annotated[Dimension, Tag("bounds")] | Annotated[Literal["auto"], Tag("a word")],
+    Discriminator(lambda entry: "a word" if isinstance(entry, str) else "bounds"),
+]
+
+
+def searched(
+    space: Mapping[str, Entry], ranges: Mapping[str, Range], elsewhere: Collection[str] = (), held: Collection[str] = ()
+) -> dict[str, Dimension]:
+    """What of a study's space one solver searches: the entries it knows, and with `solver: auto` what it declares.
+
+    `elsewhere`: hyperparameters of the study's other solvers, which may stand in the space, too; `held`: those kept
+    fixed, which `auto` leaves out. Raises BadStudy for a name that no solver knows, and where nothing is left.
+    """
+    found = {}
+    for name, entry in space.items():
+        if isinstance(entry, Dimension) and name in ranges:
+            found[name] = entry
+        elif isinstance(entry, Dimension) and name not in elsewhere:
+            raise BadStudy(f"space.{name}: {unknown('hyperparameter of this solver', name, ranges)}")
+    if SOLVER in space:
+        rest = {name: r for name, r in ranges.items() if name not in found and name not in held}
+        found |= {name: Dimension(per=r.auto) for name, r in rest.items() if r.auto}
+    if not found:
+        raise BadStudy(f"space: nothing of it is a hyperparameter of this solver: use {', '.join(ranges)}")
+    return found
 
 
 class Weight(NamedTuple):
@@ -159,16 +190,16 @@ def resolve(
 ) -> Space:
     """The space of a study for one model and solver; `per` asks for a coarser grain of it.
 
-    Raises BadStudy naming the key: a hyperparameter the solver does not have, a grain it cannot take, bounds that do
-    not hold together, `per` finer than the space, or a model with nothing to regularise.
+    Raises BadStudy naming the key: a grain the hyperparameter cannot take, bounds that do not hold together, `per`
+    finer than the space, or a model with nothing to regularise.
     """
     _check_coarser(dimensions, per)
-    groups = []
-    for name, dimension in dimensions.items():
-        if name not in ranges:
-            raise BadStudy(f"space.{name}: {unknown('hyperparameter of this solver', name, ranges)}")
-        groups.append(_group(name, _filled(name, dimension, ranges[name]), ranges[name], weights, steps, per))
-    return Space(tuple(groups))
+    return Space(
+        tuple(
+            _group(name, _filled(name, dimension, ranges[name]), ranges[name], weights, steps, per)
+            for name, dimension in dimensions.items()
+        )
+    )
 
 
 def _filled(name: str, dimension: Dimension, declared: Range) -> Dimension:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Discriminator, Field, Strict, Tag, field_validat
 
 from hpo.failures import unknown
 from hpo.registry import DECIDERS, EXECUTORS, SOURCES, STRATEGIES
-from hpo.space import Dimension
+from hpo.space import SOLVER, Dimension, Entry
 from solvers import SOLVERS
 from solvers.ranges import Grain
 
@@ -52,7 +52,7 @@ class Perceptron(_Part, frozen=True):
     """`{mlp: [50, 50, 50], activation: relu}`."""
 
     mlp: tuple[Whole, ...]
-    activation: Literal["relu", "tanh", "sigmoid", "softplus", "gelu"] = "relu"
+    activation: Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "gelu"] = "relu"
 
     @field_validator("mlp")
     @classmethod
@@ -102,7 +102,13 @@ class _Choice(BaseModel, frozen=True, extra="allow"):
 
 
 class SolverChoice(_Choice, frozen=True):
-    """A solver by name; other keys are options of its constructor, or hyperparameters it keeps fixed."""
+    """A solver by name; other keys are options of its constructor, or hyperparameters it keeps fixed.
+
+    `steps`, `batch_size`: its own, in place of the training's.
+    """
+
+    steps: Whole | None = Field(default=None, ge=1)
+    batch_size: Whole | None = Field(default=None, ge=1)
 
     @field_validator("name")
     @classmethod
@@ -203,7 +209,7 @@ class Study(_Part, frozen=True):
     name: str
     problem: Problem
     training: Training
-    space: dict[str, Dimension] = Field(min_length=1)
+    space: dict[str, Entry] = Field(min_length=1)
     methods: tuple[Method, ...] = Field(min_length=1)
     budget: Budget
     seeds: tuple[Whole, ...] = (0,)
@@ -221,6 +227,15 @@ class Study(_Part, frozen=True):
     @classmethod
     def _plain(cls, space: object) -> object:
         return {k: {} if v is None else v for k, v in space.items()} if isinstance(space, dict) else space
+
+    @field_validator("space")
+    @classmethod
+    def _one_word(cls, space: dict[str, Entry]) -> dict[str, Entry]:
+        for name, entry in space.items():
+            if isinstance(entry, Dimension) == (name == SOLVER):
+                given = "auto" if name != SOLVER else "bounds"
+                raise ValueError(f"{name}: {given}: only `{SOLVER}: auto` is a word, every other entry has bounds")
+        return space
 
     @field_validator("methods", mode="before")
     @classmethod

@@ -42,7 +42,7 @@ def parse(text: str, source: str = "study") -> Study:
 def _faults(error: ValidationError) -> list[str]:
     lines = []
     for fault in error.errors(include_url=False):
-        path = [str(p) for p in fault["loc"] if p not in ("a perceptron", "a path", "int", "float")]
+        path = [str(p) for p in fault["loc"] if p not in ("a perceptron", "a path", "bounds", "a word", "int", "float")]
         key = ".".join(path)
         if fault["type"] == "extra_forbidden":
             allowed = _fields_at(path[:-1])

@@ -14,4 +14,9 @@ from __future__ import annotations
 SOLVERS = {
     "sgd": "solvers.sgd:SGD",
     "adam": "solvers.adam:Adam",
+    "adagrad": "solvers.adagrad:Adagrad",
+    "adadelta": "solvers.adadelta:Adadelta",
+    "curveball": "solvers.curveball:CurveBall",
+    "dladmm": "solvers.dladmm:DLADMM",
+    "hsic": "solvers.hsic:HSIC",
 }

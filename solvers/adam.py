@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from solvers.ranges import DECAY, INITIAL_SCALE, L2, LEARNING_RATE, Range
-from solvers.solver import Batch, HeavyBall, Loss, gradient, required, scaled
+from solvers.solver import Batch, HeavyBall, Loss, Solver, gradient, required, scaled
 from solvers.vectors import Tensors, zeros
 
 EPSILON = 1e-8
@@ -29,7 +29,7 @@ class AdamState(NamedTuple):
     square: Tensors
 
 
-class Adam:
+class Adam(Solver[AdamState]):
     """Adam with bias correction. Cost: one gradient evaluation a step.
 
     Hyperparameters: `learning_rate` (any grain), `l2` (global … weight), `beta1`, `beta2` (0.9 and 0.999 if not given),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from solvers.ranges import DECAY, INITIAL_SCALE, L2, LEARNING_RATE, Range
-from solvers.solver import Batch, HeavyBall, Loss, gradient, required, scaled
+from solvers.solver import Batch, HeavyBall, Loss, Solver, gradient, required, scaled
 from solvers.vectors import Tensors, zeros
 
 
@@ -23,7 +23,7 @@ class SGDState(NamedTuple):
     velocity: Tensors
 
 
-class SGD:
+class SGD(Solver[SGDState]):
     """w ← w − learning_rate·v, v ← momentum·v + ∇L. Cost: one gradient evaluation a step.
 
     Hyperparameters: `learning_rate` (any grain), `momentum` (one value; 0 if not given), `l2` (global … weight),
@@ -33,7 +33,7 @@ class SGD:
     hyperparameters: Mapping[str, Range] = {
         "l2": L2,
         "learning_rate": LEARNING_RATE,
-        "momentum": DECAY._replace(default=0.0),
+        "momentum": DECAY._replace(default=0.0, auto="global"),
         "initial_scale": INITIAL_SCALE,
     }
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from solvers.ranges import Range
-from solvers.vectors import Tensors, transformed
+from solvers.vectors import Tensors, between, transformed
 
 Loss = Callable[[Tensors, Tensors, "Batch"], Tensor]
 """(weights, hyper, batch) → the batch-mean loss without any penalty, a scalar."""
@@ -57,29 +57,58 @@ S = TypeVar("S", bound=State)
 class HeavyBall(NamedTuple):
     """A solver seen locally as  v ← momentum·v + ∇L ;  w ← w − rate·v.
 
-    `rate`: one tensor per weight, of the weight's shape. `momentum`: a scalar.
+    `rate`: one tensor per weight, of the weight's shape. `momentum`: a scalar. `drag`: where it is given, a direction
+    of curvature h has the momentum `momentum` − drag·rate·h instead.
     """
 
     rate: Tensors
     momentum: Tensor
+    drag: Tensor | None = None
 
 
 class Solver(Protocol[S]):
-    """What a method must offer. The loss (or the network) is bound when the solver is made."""
+    """What a method must offer; whoever derives from this class has the defaults below.
+
+    What is trained is bound when the solver is made, by parameters of these names: `loss`, `forward(weights, inputs)`,
+    `criterion(outputs, targets)`, `chain` (the network's stages) and `train` (all training rows). Options are
+    keyword-only.
+    """
 
     hyperparameters: Mapping[str, Range]
+    evaluations: float = 1.0
+    """Gradient evaluations that a step costs, on the rows of its batch."""
+    whole: bool = False
+    """Whether every step takes all training rows, in one order."""
 
     def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> S:
         """The state before the first step; `weights` are multiplied by `initial_scale` (see `scaled`)."""
         ...
 
     def step(self, state: S, hyper: Tensors, batch: Batch) -> S:
-        """The state after one step on `batch`; costs one gradient evaluation unless the method says otherwise."""
+        """The state after one step on `batch`; costs `evaluations`."""
         ...
 
-    def heavy_ball(self, state: S, hyper: Tensors, index: int) -> HeavyBall:
-        """The local heavy-ball form of step `index`, which led to `state`; differentiable in `hyper`."""
-        ...
+    def heavy_ball(self, state: S, hyper: Tensors, index: int) -> HeavyBall | None:
+        """The local heavy-ball form of step `index`, which led to `state`; differentiable in `hyper`. None: no such."""
+        del state, hyper, index
+        return None
+
+    def readout(self, weights: Tensors) -> Tensors:
+        """The weights with which the network predicts, from those that are trained; differentiable."""
+        return weights
+
+    def between(self, first: S, last: S, share: float, steps: int, hyper: Tensors, batch: Batch) -> S:
+        """A state on the way from `first` to `last`, which lie `steps` steps apart, known by these two alone.
+
+        All leaves on the straight line, unless the method knows which leaves follow from the weights.
+        """
+        del steps, hyper, batch
+        return between(first, last, share)
+
+    def logs(self, state: S, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:
+        """Figures of the method about a state, by name, scalars; none unless the method says so."""
+        del state, hyper, batch
+        return {}
 
 
 def setting(hyper: Tensors, name: str, weight: str, index: int) -> Tensor | None:

@@ -58,6 +58,11 @@ def rebuild(state: S, tensors: Sequence[Tensor]) -> S:
     return cast(S, cast(Any, state)._make(fields))
 
 
+def between(a: S, b: S, share: float) -> S:
+    """(1 − share)·a + share·b, leaf by leaf."""
+    return rebuild(a, [torch.lerp(x, y, share) for x, y in zip(leaves(a), leaves(b), strict=True)])
+
+
 def transformed(*tensors: Tensor) -> bool:
     """Whether a torch.func transform (vmap, grad …) is at work on these tensors.
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hpo.failures import BadStudy
 from hpo.placement import gather, place
 from hpo.problems.network import perceptron
-from hpo.space import Dimension, Space, Weight, resolve
+from hpo.space import Dimension, Space, Weight, resolve, searched
+from solvers.adam import Adam
 from solvers.sgd import SGD
 from solvers.solver import required
 
@@ -19,7 +20,8 @@ RANGES = SGD.hyperparameters
 
 
 def space(dimensions, weights=SMALL, steps=7, per=None):
-    return resolve({k: Dimension(**v) for k, v in dimensions.items()}, RANGES, weights, steps, per)
+    wanted = searched({k: Dimension(**v) for k, v in dimensions.items()}, RANGES)
+    return resolve(wanted, RANGES, weights, steps, per)
 
 
 @pytest.mark.parametrize(
@@ -191,3 +193,32 @@ def test_l2_needs_a_weight_matrix():
 
 def test_an_empty_space_has_no_values():
     assert Space(()).size == 0
+
+
+def test_a_solver_searches_what_it_declares_when_it_is_left_to_it():
+    found = searched({"solver": "auto"}, RANGES)
+    assert {name: d.per for name, d in found.items()} == {
+        "l2": "neuron",
+        "learning_rate": "layer",
+        "momentum": "global",
+    }
+    resolved = resolve(found, RANGES, SMALL, 7)
+    assert {g.name: (g.low, g.high, g.default) for g in resolved.groups} == {
+        name: (RANGES[name].low, RANGES[name].high, RANGES[name].default) for name in found
+    }
+
+
+def test_what_is_given_or_held_is_not_left_to_the_solver():
+    found = searched({"l2": Dimension(per="layer"), "solver": "auto"}, RANGES, held=["momentum"])
+    assert {name: d.per for name, d in found.items()} == {"l2": "layer", "learning_rate": "layer"}
+
+
+def test_entries_of_other_solvers_are_theirs():
+    space = {"momentum": Dimension(), "l2": Dimension()}
+    assert list(searched(space, Adam.hyperparameters, elsewhere=RANGES)) == ["l2"]
+    with pytest.raises(BadStudy, match=r"space\.momentum: unknown hyperparameter of this solver 'momentum'"):
+        searched(space, Adam.hyperparameters)
+    with pytest.raises(
+        BadStudy, match="nothing of it is a hyperparameter of this solver: use l2, learning_rate, beta1"
+    ):
+        searched({"momentum": Dimension()}, Adam.hyperparameters, elsewhere=RANGES)

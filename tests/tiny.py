@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from hpo.hypergradients.training import Training
+from solvers.chain import dense
 from solvers.solver import Batch
 
 SIZES = [6, 5, 4, 3]
@@ -20,6 +21,11 @@ def forward(weights, inputs):
 
 def loss(weights, hyper, batch):
     return F.cross_entropy(forward(weights, batch.inputs), batch.targets)
+
+
+def chain(activation="tanh"):
+    """The network as a chain, or the same one with another activation."""
+    return tuple(dense(f"layers.{i}.weight", f"layers.{i}.bias", activation if i < 2 else "identity") for i in range(3))
 
 
 def weights(seed=0, scale=0.6):

@@ -6,7 +6,9 @@ Here a few states ("knots") are kept, still independent of T, and all steps betw
 (`segment`), on the Gauss-Newton matrix plus the penalty's r, whose eigenvalues are clamped to where the recursion is
 stable. Any solver will do that tells its heavy-ball form: only the knots are read.
 
-`steps: S` asks for the paper's own pass instead: S steps of the backward loop along the line through the knots.
+`steps: S` asks for the paper's own pass instead: S steps of the backward loop along the line through the knots. That is
+also the pass, with S = T, for a solver without a heavy-ball form; leaves of the state that follow from the weights are
+then made anew from the weights on the line.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 from hpo.hypergradients.adjoint import Reversed, final_adjoint, pull_back_start, reverse
 from hpo.hypergradients.curvature import PRODUCT, Kind
 from hpo.hypergradients.knots import Spacing, chosen, kept
-from hpo.hypergradients.segment import Reduction, Segment, between, pull_back_segment
+from hpo.hypergradients.segment import Reduction, Segment, pull_back_segment
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
@@ -36,7 +38,7 @@ from hpo.hypergradients.training import (
 from solvers.solver import Batch, State
 from solvers.vectors import Tensors, flatten, unflatten, zeros
 
-TRUSTED = {"l2", "learning_rate", "momentum", "initial_scale"}
+TRUSTED = {"l2", "learning_rate", "momentum", "damping", "initial_scale"}
 
 LOSS = 1 / 3
 """Gradient evaluations charged for a loss: a forward pass without its backward pass."""
@@ -49,11 +51,12 @@ class DrMAD:
     `knots.Spacing`; the last two keep eight candidates a segment). `krylov`: dimension of the space on each segment.
     `curvature`: gauss-newton or hessian. `clamp`: the eigenvalues of D^½HD^½ are clamped to [0, clamp]; None lets all
     through. `rows`: training rows in the curvature batch, None for five minibatches.
-    `steps`: None, or the number S of reverse steps of the paper's pass; `stretched`: its rates are multiplied by T/S,
-    so that S steps go as far as T. Raises ValueError for a value out of range.
+    `steps`: the number S of reverse steps of the paper's pass, or None for the segments, where the solver allows them;
+    `stretched`: its rates are multiplied by T/S, so that S steps go as far as T.
+    Raises ValueError for a value out of range.
 
-    The curvature is that of the training's criterion on its outputs: a solver whose own loss is another one needs
-    `exact`. Through Adam, whose rates follow the gradients, the derivatives are far less faithful than through SGD.
+    The curvature of the segments is that of the training's criterion on its outputs: an SGD whose own loss is another
+    one needs `exact`. Through Adam, whose rates follow the gradients, they are far less faithful than through SGD.
     Serves l2 and learning_rate at any grain, momentum and initial_scale; the paper's pass serves everything.
     Cost, in gradient evaluations: (knots − 1) · (1 + 4/3 krylov) · rows/batch, or 4 S; and the validation gradient.
     """
@@ -101,7 +104,8 @@ class DrMAD:
         Not served, but by the paper's pass: Adam's betas, whose effect the heavy-ball form cuts, and what only a user's
         own loss reads.
         """
-        cut = set() if self.steps is not None else set(families(training.sought(hyper))) - TRUSTED
+        passed = self._passed(training, weights, hyper)
+        cut = set() if passed is not None else set(families(training.sought(hyper))) - TRUSTED
         if cut:
             names = ", ".join(sorted(cut))
             raise ValueError(f"drmad cannot differentiate {names}: use exact, or leave it out of the space")
@@ -109,14 +113,15 @@ class DrMAD:
         memory = states * state_bytes(training, weights, hyper)
         share = self._rows(training) / len(training.batches(0).targets)
         looking = LOSS * share * states if self.spacing == "loss" else 0.0
-        if self.steps is not None:
+        if passed is not None:
             schedules = sorted(name for name in hyper if name.endswith("[t]"))
-            if schedules and self.steps != training.steps:
+            if schedules and passed != training.steps:
                 raise ValueError(
-                    f"a pass of {self.steps} steps does not see all {training.steps} values of {', '.join(schedules)}:"
+                    f"a pass of {passed} steps does not see all {training.steps} values of {', '.join(schedules)}:"
                     " leave steps out, or use exact"
                 )
-            return Charge(GRADIENT_OF_STEP * self.steps + looking + validation_evaluations(training), memory)
+            evaluations = GRADIENT_OF_STEP * training.evaluations(passed)
+            return Charge(evaluations + looking + validation_evaluations(training), memory)
         segments = min(self.knots, states) - 1
         count = sum(w.numel() for w in weights.values())
         each = 1 + PRODUCT[self.curvature] * min(self.krylov, count)
@@ -138,8 +143,9 @@ class DrMAD:
         with torch.no_grad():
             knots = chosen(self.spacing, self.knots, states, lambda w: self._loss(training, w))
         path = [Segment(a, b, states[a], states[b]) for a, b in pairwise(knots)]
-        if self.steps is not None:
-            return self._along_the_line(training, hyper, path, self.steps)
+        passed = self._passed(training, path[0].first.weights, hyper)
+        if passed is not None:
+            return self._along_the_line(training, hyper, path, passed)
         reduction = Reduction(self.curvature, self.krylov, self.clamp)
         a = flatten(validation_gradient(training, path[-1].last.weights))
         b = torch.zeros_like(a)
@@ -160,8 +166,10 @@ class DrMAD:
             for i in range(steps - 1, -1, -1):
                 place = (i + 0.5) / steps * training.steps
                 segment = path[bisect_right(starts, place) - 1]
-                share = (place - segment.start) / (segment.stop - segment.start)
-                yield i, between(segment.first, segment.last, share)
+                length = segment.stop - segment.start
+                share, batch = (place - segment.start) / length, training.batches(i)
+                with torch.no_grad():
+                    yield i, training.solver.between(segment.first, segment.last, share, length, hyper, batch)
 
         final = path[-1].last
         start = final_adjoint(final, validation_gradient(training, final.weights))
@@ -171,6 +179,14 @@ class DrMAD:
         longer = {n: x * stretch[n] for n, x in hyper.items()}
         found = reverse(training.solver, backwards(), longer, training.batches, start)
         return found._replace(total={n: x * stretch[n] for n, x in found.total.items()})
+
+    def _passed(self, training: Training, weights: Tensors, hyper: Tensors) -> int | None:
+        """The steps of the paper's pass where that is taken: it was asked for, or the solver is no heavy ball."""
+        if self.steps is not None:
+            return self.steps
+        with torch.no_grad():
+            state = training.solver.init(weights, hyper, training.batches(0))
+            return training.steps if training.solver.heavy_ball(state, hyper, 0) is None else None
 
     def _rows(self, training: Training) -> int:
         wanted = 5 * len(training.batches(0).targets) if self.rows is None else self.rows

@@ -44,7 +44,8 @@ class Exact:
     def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
         """4 a step, the steps that are computed again, and the validation gradient."""
         slots = self._slots(training, weights, hyper)
-        evaluations = GRADIENT_OF_STEP * training.steps + again(training.steps, slots)
+        evaluations = GRADIENT_OF_STEP * training.evaluations(training.steps)
+        evaluations += training.evaluations(again(training.steps, slots))
         memory = min(slots + 1, training.steps) * state_bytes(training, weights, hyper)
         return Charge(evaluations + validation_evaluations(training), memory)
 

@@ -69,9 +69,9 @@ class Forward:
                 "use exact or drmad, or set a higher `most`"
             )
         tangents = sum(max(0, training.steps - entry.first) for entry in found)
-        evaluations = GRADIENT_OF_STEP * training.steps + TANGENT * tangents + validation_evaluations(training)
+        evaluations = GRADIENT_OF_STEP * training.evaluations(training.steps) + TANGENT * training.evaluations(tangents)
         states = len(found) + 2 * min(self.chunk, len(found))
-        return Charge(evaluations, states * state_bytes(training, weights, hyper))
+        return Charge(evaluations + validation_evaluations(training), states * state_bytes(training, weights, hyper))
 
     def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
         """The training and its tangents, step by step."""

@@ -161,6 +161,9 @@ def unreached(training: Training, hyper: Tensors, final: State) -> Tensor:
     local = {n.removesuffix("[t]"): x.mean(dim=0) if n.endswith("[t]") else x for n, x in hyper.items()}
     with torch.no_grad():
         ball = training.solver.heavy_ball(final, local, training.steps - 1)
+        if ball is None:
+            name = type(training.solver).__name__
+            raise ValueError(f"implicit cannot tell what damping {training.steps} steps of {name} amount to: give one")
         return (1 - ball.momentum) / (flatten(ball.rate) * training.steps)
 
 

@@ -66,14 +66,16 @@ def _extend(basis: list[Tensor], vector: Tensor) -> None:
         basis.append(fresh / left)
 
 
-def sweep(space: Subspace, x: Tensor, y: Tensor, momentum: Tensor, steps: int, clamp: float | None) -> Swept:
-    """`steps` times  y ← y − x ;  sum_y += y ;  sum_x += x ;  x ← x + A y ;  y ← momentum·y,  inside the space.
+def sweep(
+    space: Subspace, x: Tensor, y: Tensor, momentum: Tensor, steps: int, clamp: float | None, drag: float = 0.0
+) -> Swept:
+    """`steps` times  y ← y − x ;  sum_y += y ;  sum_x += x ;  x ← x + A y ;  y ← (momentum − drag·A) y, in the space.
 
-    Eigenvalues of A are clamped to [0, clamp]: outside [0, 2(1 + momentum)) the recursion explodes. Each eigenvalue
-    gives a 4×4 matrix, raised to the power `steps` by squaring in float64: O(m log steps).
+    Eigenvalues of A are clamped to [0, clamp/(1 + 2·drag)]: outside [0, 2(1 + momentum)/(1 + 2·drag)) the recursion
+    explodes. Each eigenvalue gives a 4×4 matrix, raised to the power `steps` by squaring in float64: O(m log steps).
     """
-    theta = space.values if clamp is None else space.values.clamp(0.0, clamp)
-    one, nought, mu = torch.ones_like(theta), torch.zeros_like(theta), momentum.double().expand(theta.shape)
+    theta = space.values if clamp is None else space.values.clamp(0.0, clamp / (1 + 2 * drag))
+    one, nought, mu = torch.ones_like(theta), torch.zeros_like(theta), momentum.double() - drag * theta
     rows = [
         torch.stack([1 - theta, theta, nought, nought], dim=-1),
         torch.stack([-mu, mu, nought, nought], dim=-1),

@@ -91,7 +91,7 @@ class Online:
         moves = training.steps // self.every
         moments = 3 * 8 * sum(x.numel() for x in moved.values())
         memory = 2 * state_bytes(training, weights, hyper) + moments
-        return Charge(moves * (GRADIENT_OF_STEP * self.terms + share), memory)
+        return Charge(moves * (GRADIENT_OF_STEP * training.evaluations(self.terms) + share), memory)
 
     def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
         """The training with its moves, the last of them after step T if that is one of theirs."""

@@ -21,7 +21,7 @@ from hpo.hypergradients.curvature import Kind, Product, curvature
 from hpo.hypergradients.krylov import subspace, sweep
 from hpo.hypergradients.training import Training
 from solvers.solver import Batch, State, penalty
-from solvers.vectors import S, Tensors, flatten, leaves, rebuild, subtract, unflatten
+from solvers.vectors import Tensors, between, flatten, subtract, unflatten
 
 
 class Segment(NamedTuple):
@@ -63,6 +63,7 @@ def pull_back_segment(
         local = _averaged(knobs, start, stop)
         after = between(segment.first, segment.last, (steps + 1) / (2 * steps))
         ball = training.solver.heavy_ball(after, local, start + (steps - 1) // 2)
+        assert ball is not None  # DrMAD comes here with no other solver
         strengths = {n: penalty(local, n, w, start) for n, w in middle.weights.items()}
     rate = flatten(ball.rate).detach()
     root, moving = rate.sqrt(), rate > 0
@@ -70,24 +71,21 @@ def pull_back_segment(
     strength = flatten({name: _everywhere(strengths[name], w) for name, w in middle.weights.items()})
     product = _scaled(curvature(reduction.curvature, training, middle.weights, batch), root, strength)
     space = subspace(product, [root * a, inverse * b], reduction.krylov)
-    swept = sweep(space, root * a, inverse * b, ball.momentum.detach().squeeze(), steps, reduction.clamp)
+    drag = 0.0 if ball.drag is None else float(ball.drag)
+    swept = sweep(space, root * a, inverse * b, ball.momentum.detach().squeeze(), steps, reduction.clamp, drag)
 
-    moved = flatten(subtract(segment.last.weights, segment.first.weights)) * inverse**2 / steps
+    step = flatten(subtract(segment.last.weights, segment.first.weights)) / steps
+    moved = step * inverse**2
     rate_bar = unflatten(inverse * swept.sum_x * moved, middle.weights)
     weight_bar = unflatten(root * swept.sum_y, middle.weights)
+    seen = unflatten(flatten(middle.weights) + drag * step, middle.weights)  # the penalty drags the velocity, too
     momentum_bar = -torch.dot(root * swept.sum_y, moved)
     with torch.enable_grad():
         terms = [(ball.rate[n] * x).sum() for n, x in rate_bar.items()]
-        terms += [(r * (middle.weights[n] * weight_bar[n])).sum() for n, r in strengths.items() if r is not None]
+        terms += [(r * (seen[n] * weight_bar[n])).sum() for n, r in strengths.items() if r is not None]
         surrogate = torch.stack([*terms, ball.momentum.sum() * momentum_bar]).sum()
         slopes = torch.autograd.grad(surrogate, list(knobs.values()), materialize_grads=True)
     return Pulled(inverse * swept.x, root * swept.y, dict(zip(knobs, slopes, strict=True)))
-
-
-def between(a: S, b: S, share: float) -> S:
-    """(1 − share)·a + share·b, leaf by leaf."""
-    mixed = [torch.lerp(x, y, share) for x, y in zip(leaves(a), leaves(b), strict=True)]
-    return rebuild(a, mixed)
 
 
 def _scaled(product: Product, root: Tensor, strength: Tensor) -> Product:

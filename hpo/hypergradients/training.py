@@ -28,9 +28,10 @@ backward pass. Arithmetic alone says 3; measured 3.8-5.3 on 784-50-50-50-10 at b
 class Training(NamedTuple):
     """A training without its initial weights and hyperparameters.
 
-    `forward(weights, inputs [B, …]) → outputs [B, D]`; `criterion(outputs, targets) → mean loss`, a scalar; the solver
-    minimises criterion(forward) + ½ Σ r·w² on `batches`. `train` and `validation` are whole parts. `held`: names of
-    hyperparameters that are given but not tuned, so that a method that could not differentiate them may still be used.
+    `forward(weights, inputs [B, …]) → outputs [B, D]`, with the weights that the solver reads out; `criterion(outputs,
+    targets) → mean loss`, a scalar; the solver trains on `batches`. `train` and `validation` are whole parts. `held`:
+    names of hyperparameters that are given but not tuned, so that a method that could not differentiate them may still
+    be used.
     """
 
     solver: Solver[Any]
@@ -48,7 +49,12 @@ class Training(NamedTuple):
 
     def validation_loss(self, weights: Tensors) -> Tensor:
         """The criterion on the whole validation part, without any penalty."""
-        return self.criterion(self.forward(weights, self.validation.inputs), self.validation.targets)
+        outputs = self.forward(self.solver.readout(weights), self.validation.inputs)
+        return self.criterion(outputs, self.validation.targets)
+
+    def evaluations(self, steps: int) -> float:
+        """Gradient evaluations of so many steps, on the rows of a batch."""
+        return steps * self.solver.evaluations
 
 
 class Derivative(NamedTuple):
@@ -64,7 +70,7 @@ class Derivative(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """What a pass costs on top of the training's T gradient evaluations, known before anything runs.
+    """What a pass costs on top of the training, on the rows of its batches, known before anything runs.
 
     `memory`: bytes held at its height on top of the training's own, activations of a batch left out.
     """
@@ -91,9 +97,10 @@ class Hypergradient(Protocol):
 
 
 class Result(NamedTuple):
-    """Validation loss, its derivative by name, shaped and typed as `hyper`, the trained weights, the cost of all of it.
+    """Validation loss, its derivative by name, shaped and typed as `hyper`, the cost of all of it.
 
-    `hyper` are those at the end of the training, `report` is the method's (see `Derivative`).
+    `weights` are the trained ones, read out; `hyper` are those at the end of the training; `report` is the method's,
+    as in `Derivative`.
     """
 
     value: Tensor
@@ -146,7 +153,7 @@ def hypergradient(
     """Train from `weights` with `hyper`, then differentiate the validation loss with respect to every entry of `hyper`
     but what the training holds. With `online` the values move on the way; its gradient is the last it moved along.
 
-    Cost: T gradient evaluations for the training, the method's charge, and two for looking at what was given.
+    Cost: T steps for the training, the method's charge, and two steps for looking at what was given.
     Raises ValueError for fewer than one step, an unknown method, an option out of range, a hyperparameter that the
     method cannot differentiate, and what `given.check` finds.
     """
@@ -162,8 +169,9 @@ def hypergradient(
     with torch.no_grad():
         value = training.validation_loss(state.weights)
     gradient = {key: slope.to(values[key].dtype) for key, slope in training.sought(found.gradient).items()}
-    cost = training.steps + charge.gradient_evaluations
-    return Result(value, gradient, state.weights, cost, found.report, found.hyper or values)
+    cost = training.evaluations(training.steps) + charge.gradient_evaluations
+    weights = training.solver.readout(state.weights)
+    return Result(value, gradient, weights, cost, found.report, found.hyper or values)
 
 
 def validation_gradient(training: Training, weights: Tensors) -> dict[str, Tensor]:

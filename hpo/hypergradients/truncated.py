@@ -46,7 +46,7 @@ class Truncated:
             )
         last = min(self.steps, training.steps)
         memory = last * state_bytes(training, weights, hyper)
-        return Charge(GRADIENT_OF_STEP * last + validation_evaluations(training), memory)
+        return Charge(GRADIENT_OF_STEP * training.evaluations(last) + validation_evaluations(training), memory)
 
     def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
         """The training, keeping its last states; then the loop over them."""

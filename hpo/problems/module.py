@@ -19,6 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from hpo.failures import BadStudy
 from hpo.problems.imported import called, imported, said
 from hpo.problems.network import Network
+from hpo.problems.sequential import chain
 from hpo.space import Weight
 from solvers.vectors import Tensors
 
@@ -47,6 +48,7 @@ def module(path: str, sample: Tensor, outputs: int, seed: int, device: str) -> t
         made.float().cpu()
         _refuse_by_name(path, made)
         _try(path, made, sample, outputs)  # gives lazy layers their shapes, too
+        stages = chain(made, sample)
     made.to(device)
     layout = tuple(_layout(made))
     parameters = dict(made.named_parameters())
@@ -57,7 +59,7 @@ def module(path: str, sample: Tensor, outputs: int, seed: int, device: str) -> t
             return functional_call(made, dict(weights), (inputs,))
 
     constants = {n: p.detach() for n, p in parameters.items() if not p.requires_grad} | dict(made.named_buffers())
-    return Network(forward, layout, constants), weights
+    return Network(forward, layout, constants, stages), weights
 
 
 def _arguments(path: str, shape: tuple[int, ...], outputs: int) -> tuple[object, ...]:

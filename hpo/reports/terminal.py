@@ -159,7 +159,7 @@ def _cautions(compared: Json) -> list[str]:
 def _head(spec: Json) -> list[str]:
     problem, training = spec["problem"], spec["training"]
     budget = ", ".join(f"{amount:g} {unit.replace('_', ' ')}" for unit, amount in spec["budget"].items() if amount)
-    space = ", ".join(f"{name} per {dimension['per']}" for name, dimension in spec["space"].items())
+    space = ", ".join(f"{name} {'auto' if d == 'auto' else 'per ' + d['per']}" for name, d in spec["space"].items())
     return [
         f"{problem['data']}, {training['steps']} steps of {training['batch_size']}; {space}",
         f"budget of an arm: {budget}; {_seeds(len(spec['seeds']))}",

@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from hpo.problems.network import ACTIVATIONS, perceptron
+from hpo.problems.network import GAINS, perceptron
 from hpo.space import Dimension, Weight, resolve
 from hpo.spec import Perceptron
 from solvers.ranges import L2, LEARNING_RATE
 
 LAYERS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "softplus": nn.Softplus, "gelu": nn.GELU}
+LAYERS["leaky_relu"] = nn.LeakyReLU
 
 
 def test_every_activation_of_the_study_file_is_there():
-    assert set(ACTIVATIONS) == set(get_args(Perceptron.model_fields["activation"].annotation)) == set(LAYERS)
+    assert set(GAINS) == set(get_args(Perceptron.model_fields["activation"].annotation)) == set(LAYERS)
 
 
 @pytest.mark.parametrize("activation", LAYERS)

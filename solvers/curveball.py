@@ -1,0 +1,193 @@
+"""CurveBall (Henriques, Ehrhardt, Albanie, Vedaldi, ICCV 2019): a heavy ball that solves the Gauss-Newton system as it
+rolls, one product a step.
+
+    Δ ← (G + diag r + λ) z + ∇L          z ← ρz − βΔ          w ← w + learning_rate·z          z_0 = 0
+
+G = Jᵀ H J is the minibatch's Gauss-Newton matrix, H the Hessian of the loss in the outputs; r are the l2 strengths,
+which are part of ∇L = Jᵀ∂ℓ + r·w as well. ρ and β minimise the damped quadratic model over the plane of Δ and z,
+
+    M(z⁺) = ∇L·z⁺ + ½ z⁺ᵀ(G + diag r + λ)z⁺          A [β, −ρ]ᵀ = b = [∇L·Δ, ∇L·z]ᵀ
+
+where A has the products of Δ and z under G + diag r + λ, for which J Δ and J z are enough. Every five steps λ follows
+how well M foretells the change of the minibatch's loss F: with γ = (F(w⁺) − F(w))/M(z⁺), λ is divided by 0.999⁵ where
+γ < ½ and multiplied by it where γ > 3/2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from solvers.chain import Chain, layers
+from solvers.criteria import Criterion, closed
+from solvers.ranges import INITIAL_SCALE, L2, LEARNING_RATE, Range
+from solvers.solver import Batch, HeavyBall, Solver, penalty, scaled, setting
+from solvers.tangents import Forward, linearised, perceptron
+from solvers.vectors import Tensors, between, flatten, zeros
+
+EVERY = 5
+FACTOR = 0.999**EVERY
+PARALLEL = 1e-12
+"""det A / (A₁₁A₂₂) up to which Δ and z count as parallel."""
+
+
+class CurveBallState(NamedTuple):
+    """Weights and z, by name with the weights' shapes; λ, and ρ and β of the last step, scalars."""
+
+    weights: Tensors
+    velocity: Tensors
+    damping: Tensor
+    momentum: Tensor
+    rate: Tensor
+
+
+class CurveBall(Solver[CurveBallState]):
+    """Steps of a Gauss-Newton method at the price of a few gradients.
+
+    Hyperparameters: `damping` (λ at the start; 1 if not given), `learning_rate` (any grain; 1 if not given), `l2`
+    (global … weight; the original has none), `initial_scale` (global, layer).
+
+    `criterion`: torch's cross_entropy or mse_loss; ValueError for another one. A `chain` of fully connected stages is
+    linearised by hand, every other network by automatic differentiation. `adapt`: whether λ changes in time.
+    Cost of a step, in gradient evaluations: 7/3, and a forward pass every fifth step for γ.
+    """
+
+    hyperparameters: Mapping[str, Range] = {
+        "l2": L2,
+        "damping": Range(1e-3, 1e2, 1.0),
+        "learning_rate": LEARNING_RATE._replace(low=0.05, high=2.0, default=1.0, required=False),
+        "initial_scale": INITIAL_SCALE,
+    }
+    evaluations = 7 / 3 + 1 / 15
+
+    def __init__(
+        self, forward: Forward, criterion: Criterion, chain: Chain | None = None, *, adapt: bool = True
+    ) -> None:
+        self.loss = closed(criterion, "curveball")
+        self.forward, self.adapt = forward, adapt
+        self._linearised = partial(linearised, forward)
+        if chain is not None and all(stage.dense is not None for stage in chain):
+            self._linearised = partial(perceptron, layers(chain, "curveball"))
+
+    def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> CurveBallState:
+        """At rest."""
+        del batch
+        some = next(iter(weights.values()))
+        damping, nought = hyper.get("damping"), some.new_zeros(())
+        damping = nought + 1 if damping is None else damping
+        return CurveBallState(scaled(weights, hyper), zeros(weights), damping, nought, nought)
+
+    def step(self, state: CurveBallState, hyper: Tensors, batch: Batch) -> CurveBallState:
+        """One step; along −Δ alone (ρ = 0) from rest, and where z is parallel to Δ."""
+        weights, velocity, damping = state.weights, state.velocity, state.damping
+        strengths = {n: penalty(hyper, n, w, batch.index) for n, w in weights.items()}
+        outputs, moved, pull = self._linearised(weights, batch.inputs, velocity)
+        slope, bent = self.loss.slope(outputs, batch.targets), self.loss.bend(outputs, moved)
+        pulled, push = pull(slope + bent)
+        delta, products = dict[str, Tensor](), list[Tensor]()
+        for n, w in weights.items():
+            r, z = strengths[n], velocity[n]
+            strength = damping if r is None else r + damping
+            bent_z, own = strength * z, None if r is None else r * w
+            d = delta[n] = pulled[n] + bent_z if own is None else pulled[n] + bent_z + own
+            products += _products(d, z, strength * d, bent_z, own)
+        pushed = push(delta)
+        data = [x.double() for x in (pushed, moved, self.loss.bend(outputs, pushed), bent, slope)]
+        plane = torch.stack(products).double().reshape(-1, 5).sum(dim=0) + torch.stack(_products(*data))
+        beta, rho, foretold = (x.to(damping.dtype) for x in minimiser(plane))
+
+        ahead = {n: torch.addcmul(rho * z, beta, delta[n], value=-1) for n, z in velocity.items()}
+        after = dict[str, Tensor]()
+        for n, w in weights.items():
+            rate = setting(hyper, "learning_rate", n, batch.index)
+            after[n] = w + ahead[n] if rate is None else torch.addcmul(w, rate, ahead[n])
+        if self.adapt and batch.index % EVERY == EVERY - 1:
+            with torch.no_grad():
+                change = self._change(weights, after, strengths, outputs, batch)
+            damping = damping * _factor(change / foretold.detach())
+        return CurveBallState(after, ahead, damping, rho, beta)
+
+    def heavy_ball(self, state: CurveBallState, hyper: Tensors, index: int) -> HeavyBall:
+        """With v = −z/β and the Hessian for G: rate = learning_rate·β, momentum = ρ − βλ, drag = 1/learning_rate.
+
+        ρ, β and what the training has made of λ are held fixed, the drag is that of the mean rate of all weights.
+        """
+        given = {n: setting(hyper, "learning_rate", n, index) for n in state.weights}
+        rates = {
+            n: torch.ones_like(w) if (r := given[n]) is None else r.expand(w.shape) for n, w in state.weights.items()
+        }
+        rho, beta, damping = state.momentum.detach(), state.rate.detach(), state.damping.detach()
+        start = hyper.get("damping")
+        if start is not None:
+            damping = damping / start.detach() * start
+        drag = 1 / flatten(rates).detach().mean()
+        return HeavyBall({n: beta * r for n, r in rates.items()}, rho - beta * damping, drag)
+
+    def between(
+        self, first: CurveBallState, last: CurveBallState, share: float, steps: int, hyper: Tensors, batch: Batch
+    ) -> CurveBallState:
+        """On the straight line, with the z that goes along it: (w_last − w_first)/(steps·learning_rate)."""
+        velocity = dict[str, Tensor]()
+        for n, w in last.weights.items():
+            rate = setting(hyper, "learning_rate", n, batch.index)
+            moved = (w - first.weights[n]) / steps
+            velocity[n] = moved if rate is None else moved / rate
+        return between(first, last, share)._replace(velocity=velocity)
+
+    def logs(self, state: CurveBallState, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:
+        """ρ, β and λ of the last step, and |z|."""
+        del hyper, batch
+        size = torch.linalg.vector_norm(flatten(state.velocity))
+        return {"rho": state.momentum, "beta": state.rate, "lambda": state.damping, "velocity": size}
+
+    def _change(
+        self, before: Tensors, after: Tensors, strengths: Mapping[str, Tensor | None], outputs: Tensor, batch: Batch
+    ) -> Tensor:
+        """F(after) − F(before), `outputs` being those of `before`."""
+        moved = self.forward(after, batch.inputs)
+        change = self.loss.value(moved, batch.targets) - self.loss.value(outputs, batch.targets)
+        for n, r in strengths.items():
+            if r is not None:
+                change = change + _dot(r * (after[n] - before[n]), after[n] + before[n]) / 2
+        return change
+
+
+def _products(d: Tensor, z: Tensor, bent_d: Tensor, bent_z: Tensor, slope: Tensor | None) -> list[Tensor]:
+    """Shares of A₁₁, A₁₂, A₂₂, b₁, b₂, of the parts of Δ, of z, of both under the curvature, and of the slope."""
+    curvature = [_dot(bent_d, d), _dot(bent_z, d), _dot(bent_z, z)]
+    if slope is None:
+        nothing = torch.zeros_like(curvature[0])
+        return [*curvature, nothing, nothing]
+    return [*curvature, _dot(slope, d), _dot(slope, z)]
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.dot(a.reshape(-1), b.reshape(-1))
+
+
+class Minimiser(NamedTuple):
+    beta: Tensor
+    rho: Tensor
+    foretold: Tensor
+
+
+def minimiser(plane: Tensor) -> Minimiser:
+    """β, ρ and M of A₁₁, A₁₂, A₂₂, b₁, b₂ `[5]`, with the branch not taken kept finite for derivatives."""
+    a11, a12, a22, b1, b2 = plane.unbind()
+    determinant = a11 * a22 - a12 * a12
+    parallel = determinant <= PARALLEL * a11 * a22
+    safe = torch.where(parallel, 1.0, determinant)
+    alone = b1 / torch.where(a11 > 0, a11, 1.0)
+    beta = torch.where(parallel, alone, (a22 * b1 - a12 * b2) / safe)
+    rho = torch.where(parallel, 0.0, (a12 * b1 - a11 * b2) / safe)
+    return Minimiser(beta, rho, (rho * b2 - beta * b1) / 2)
+
+
+def _factor(ratio: Tensor) -> Tensor:
+    """What λ is multiplied by where the model foretold 1/`ratio` of the change."""
+    same = torch.ones_like(ratio)
+    return torch.where(ratio < 0.5, same / FACTOR, torch.where(ratio > 1.5, same * FACTOR, same))
