@@ -186,24 +186,33 @@ def show(name: str, storage: str, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @data_option
 @json_option
-def check(file: Path, data_dir: Path | None, as_json: bool) -> None:
+@click.option("--diagnose", is_flag=True, help="Train once at the defaults and say what can be said about it.")
+@click.option("--widths", metavar="M,M,…", help="With --diagnose: the smallest of these widths that fits the rows.")
+def check(file: Path, data_dir: Path | None, as_json: bool, diagnose: bool, widths: str | None) -> None:
     """Check the study in FILE without running it: names, data, number of values, time and memory of a trial.
 
     \b
-    Example:  hpo check studies/digits/per-neuron.yaml
+    Example:  hpo check studies/digits/per-neuron.yaml --diagnose --widths 10,20,50
     """
     from hpo import study, study_file
     from hpo.execution.serial import Serial
-    from hpo.reports import preview, terminal
+    from hpo.reports import diagnosis, preview, terminal
 
+    tried = _whole_numbers("--widths", widths)
+    if tried and not diagnose:
+        raise BadInput("--widths belongs to --diagnose: give both")
     loaded = study_file.load(file)
     executor = Serial(loaded.resources)
     plans = study.plans(loaded, executor, data_dir)
     report = preview.check(loaded, plans, study.probes(loaded, plans, executor, data_dir))
+    if not as_json:
+        terminal.check(_console(), report)
+    if diagnose:
+        report["diagnosis"] = diagnosis.described(study.diagnosis(loaded, executor, data_dir, tried))
     if as_json:
         _echo_json(report)
-    else:
-        terminal.check(_console(), report)
+    elif diagnose:
+        diagnosis.show(_console(), report)
 
 
 @main.command()
@@ -223,6 +232,13 @@ def export(name: str, output: Path, arm: str | None, storage: str) -> None:
     with Ledger.open(storage, create=False) as ledger:
         label, number = write(ledger, name, output, arm)
     click.echo(f"{output}: weights of trial {number} of {label}. Try:  python {shlex.quote(str(output / 'load.py'))}")
+
+
+def _whole_numbers(option: str, text: str | None) -> tuple[int, ...]:
+    words = () if text is None else text.split(",")
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise BadInput(f"{option} {text!r}: give whole numbers of 1 or more with commas between them, such as 50,100")
+    return tuple(int(word) for word in words)
 
 
 def _echo_json(value: object) -> None:

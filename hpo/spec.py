@@ -104,11 +104,16 @@ class _Choice(BaseModel, frozen=True, extra="allow"):
 class SolverChoice(_Choice, frozen=True):
     """A solver by name; other keys are options of its constructor, or hyperparameters it keeps fixed.
 
-    `steps`, `batch_size`: its own, in place of the training's.
+    `steps`, `batch_size`: its own, in place of the training's. `label`: what tells it from another choice of the same.
     """
 
     steps: Whole | None = Field(default=None, ge=1)
     batch_size: Whole | None = Field(default=None, ge=1)
+    label: str | None = None
+
+    @property
+    def title(self) -> str:
+        return self.label or self.name
 
     @field_validator("name")
     @classmethod
@@ -133,9 +138,9 @@ class Training(_Part, frozen=True):
     @field_validator("solver")
     @classmethod
     def _distinct(cls, solvers: tuple[SolverChoice, ...]) -> tuple[SolverChoice, ...]:
-        names = [s.name for s in solvers]
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"{names} must name one solver or several different ones")
+        titles = [s.title for s in solvers]
+        if not titles or len(set(titles)) != len(titles):
+            raise ValueError(f"{titles} must name one solver or several different ones: give each its own label")
         return solvers
 
 
@@ -289,7 +294,7 @@ class Study(_Part, frozen=True):
         """Every (method, solver, seed), seed by seed."""
         several = len(self.training.solver) > 1
         return tuple(
-            Arm(f"{method.title}+{solver.name}" if several else method.title, method, solver, seed)
+            Arm(f"{method.title}+{solver.title}" if several else method.title, method, solver, seed)
             for seed in self.seeds
             for method in self.methods
             for solver in self.training.solver

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hpo.arm import ArmRun, strategy_for
+from hpo.diagnostics.findings import Diagnosis
 from hpo.execution import worker
 from hpo.execution.executor import Executor, choose
 from hpo.failures import BadStudy, StudyFailed
@@ -76,6 +77,23 @@ def probes(study: Study, plans: Mapping[str, Plan], executor: Executor, data_dir
             plan = plans[arm.label]
             found[arm.solver.name] = executor.submit(worker.probe, study, arm, plan, data_dir).result()
     return {arm.label: found[arm.solver.name] for arm in study.arms()}
+
+
+def diagnosis(study: Study, executor: Executor, data_dir: Path | None, widths: Sequence[int]) -> Diagnosis:
+    """What `hpo.diagnostics` says about the first seed: its rows and initial network, and the training of each solver.
+
+    Cost: one training a solver and the looks at it, and one for each of `widths` until one fits the training rows.
+    """
+    firsts: dict[str, Arm] = {}
+    for arm in study.arms():
+        firsts.setdefault(arm.solver.name, arm)
+    first = study.arms()[0]
+    before = executor.submit(worker.before_training, study, first, data_dir).result()
+    along = {
+        name: executor.submit(worker.along_training, study, arm, data_dir, widths).result()
+        for name, arm in firsts.items()
+    }
+    return Diagnosis(first.seed, before, along)
 
 
 @contextmanager

@@ -67,11 +67,16 @@ class CurveBall(Solver[CurveBallState]):
     def __init__(
         self, forward: Forward, criterion: Criterion, chain: Chain | None = None, *, adapt: bool = True
     ) -> None:
-        self.loss = closed(criterion, "curveball")
+        self.output = closed(criterion, "curveball")
         self.forward, self.adapt = forward, adapt
         self._linearised = partial(linearised, forward)
         if chain is not None and all(stage.dense is not None for stage in chain):
             self._linearised = partial(perceptron, layers(chain, "curveball"))
+
+    def loss(self, weights: Tensors, hyper: Tensors, batch: Batch) -> Tensor:
+        """What is minimised, without the penalty."""
+        del hyper
+        return self.output.value(self.forward(weights, batch.inputs), batch.targets)
 
     def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> CurveBallState:
         """At rest."""
@@ -86,19 +91,18 @@ class CurveBall(Solver[CurveBallState]):
         weights, velocity, damping = state.weights, state.velocity, state.damping
         strengths = {n: penalty(hyper, n, w, batch.index) for n, w in weights.items()}
         outputs, moved, pull = self._linearised(weights, batch.inputs, velocity)
-        slope, bent = self.loss.slope(outputs, batch.targets), self.loss.bend(outputs, moved)
-        pulled, push = pull(slope + bent)
-        delta, products = dict[str, Tensor](), list[Tensor]()
-        for n, w in weights.items():
-            r, z = strengths[n], velocity[n]
-            strength = damping if r is None else r + damping
-            bent_z, own = strength * z, None if r is None else r * w
-            d = delta[n] = pulled[n] + bent_z if own is None else pulled[n] + bent_z + own
-            products += _products(d, z, strength * d, bent_z, own)
+        slope, bent = self.output.slope(outputs, batch.targets), self.output.bend(outputs, moved)
+        diagonal = {n: damping if r is None else r + damping for n, r in strengths.items()}
+        bent_z = {n: diagonal[n] * z for n, z in velocity.items()}
+        own = {n: x if (r := strengths[n]) is None else torch.addcmul(x, r, weights[n]) for n, x in bent_z.items()}
+        delta, push = pull(slope + bent, own)
         pushed = push(delta)
-        data = [x.double() for x in (pushed, moved, self.loss.bend(outputs, pushed), bent, slope)]
-        plane = torch.stack(products).double().reshape(-1, 5).sum(dim=0) + torch.stack(_products(*data))
-        beta, rho, foretold = (x.to(damping.dtype) for x in minimiser(plane))
+        nothing = torch.zeros_like(damping)
+        products = [*_products(pushed, self.output.bend(outputs, pushed), bent, moved), nothing, nothing]
+        for n, d in delta.items():
+            products += [*_products(d, diagonal[n] * d, bent_z[n], velocity[n]), _dot(d, d), _dot(d, velocity[n])]
+        beta, rho, foretold = minimiser(torch.stack(products).double().reshape(-1, 5).sum(dim=0))
+        beta, rho = beta.to(damping.dtype), rho.to(damping.dtype)
 
         ahead = {n: torch.addcmul(rho * z, beta, delta[n], value=-1) for n, z in velocity.items()}
         after = dict[str, Tensor]()
@@ -108,19 +112,20 @@ class CurveBall(Solver[CurveBallState]):
         if self.adapt and batch.index % EVERY == EVERY - 1:
             with torch.no_grad():
                 change = self._change(weights, after, strengths, outputs, batch)
-            damping = damping * _factor(change / foretold.detach())
+            damping = damping * _factor(change / foretold.detach()).to(damping.dtype)
         return CurveBallState(after, ahead, damping, rho, beta)
 
     def heavy_ball(self, state: CurveBallState, hyper: Tensors, index: int) -> HeavyBall:
         """With v = −z/β and the Hessian for G: rate = learning_rate·β, momentum = ρ − βλ, drag = 1/learning_rate.
 
-        ρ, β and what the training has made of λ are held fixed, the drag is that of the mean rate of all weights.
+        ρ, β and what the training has made of λ are held fixed; a β below 0, as some minibatches ask for, counts as 0.
+        The drag is that of the mean rate of all weights.
         """
         given = {n: setting(hyper, "learning_rate", n, index) for n in state.weights}
         rates = {
             n: torch.ones_like(w) if (r := given[n]) is None else r.expand(w.shape) for n, w in state.weights.items()
         }
-        rho, beta, damping = state.momentum.detach(), state.rate.detach(), state.damping.detach()
+        rho, beta, damping = state.momentum.detach(), state.rate.detach().clamp(min=0), state.damping.detach()
         start = hyper.get("damping")
         if start is not None:
             damping = damping / start.detach() * start
@@ -149,20 +154,16 @@ class CurveBall(Solver[CurveBallState]):
     ) -> Tensor:
         """F(after) − F(before), `outputs` being those of `before`."""
         moved = self.forward(after, batch.inputs)
-        change = self.loss.value(moved, batch.targets) - self.loss.value(outputs, batch.targets)
+        change = self.output.value(moved, batch.targets) - self.output.value(outputs, batch.targets)
         for n, r in strengths.items():
             if r is not None:
                 change = change + _dot(r * (after[n] - before[n]), after[n] + before[n]) / 2
         return change
 
 
-def _products(d: Tensor, z: Tensor, bent_d: Tensor, bent_z: Tensor, slope: Tensor | None) -> list[Tensor]:
-    """Shares of A₁₁, A₁₂, A₂₂, b₁, b₂, of the parts of Δ, of z, of both under the curvature, and of the slope."""
-    curvature = [_dot(bent_d, d), _dot(bent_z, d), _dot(bent_z, z)]
-    if slope is None:
-        nothing = torch.zeros_like(curvature[0])
-        return [*curvature, nothing, nothing]
-    return [*curvature, _dot(slope, d), _dot(slope, z)]
+def _products(d: Tensor, bent_d: Tensor, bent_z: Tensor, z: Tensor) -> list[Tensor]:
+    """Shares of A₁₁, A₁₂, A₂₂."""
+    return [_dot(d, bent_d), _dot(d, bent_z), _dot(z, bent_z)]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -176,10 +177,16 @@ class Minimiser(NamedTuple):
 
 
 def minimiser(plane: Tensor) -> Minimiser:
-    """β, ρ and M of A₁₁, A₁₂, A₂₂, b₁, b₂ `[5]`, with the branch not taken kept finite for derivatives."""
-    a11, a12, a22, b1, b2 = plane.unbind()
-    determinant = a11 * a22 - a12 * a12
-    parallel = determinant <= PARALLEL * a11 * a22
+    """β, ρ and M(z⁺) of A₁₁, A₁₂, A₂₂, Δ·Δ, Δ·z `[5]`, in their precision.
+
+    b is what the last two have over A₁₂ and A₂₂, as Δ = (G + diag r + λ)z + ∇L. The branch not taken is kept finite,
+    for the sake of derivatives.
+    """
+    a11, a12, a22, dd, dz = plane.unbind()
+    b1, b2 = dd - a12, dz - a22
+    both = a11 * a22
+    determinant = both - a12 * a12
+    parallel = determinant <= PARALLEL * both
     safe = torch.where(parallel, 1.0, determinant)
     alone = b1 / torch.where(a11 > 0, a11, 1.0)
     beta = torch.where(parallel, alone, (a22 * b1 - a12 * b2) / safe)

@@ -61,7 +61,7 @@ class DLADMM(Solver[DLADMMState]):
     whole = True
 
     def __init__(self, chain: Chain, criterion: Criterion, *, block: Block = "auto") -> None:
-        self.layers, self.loss = layers(chain, "dladmm"), closed(criterion, "dladmm")
+        self.layers, self.output = layers(chain, "dladmm"), closed(criterion, "dladmm")
         for layer in self.layers[:-1]:
             if layer.activation not in LEAKS:
                 raise ValueError(
@@ -79,7 +79,7 @@ class DLADMM(Solver[DLADMMState]):
             raise ValueError(f"block {block!r} must be one of {', '.join(EVALUATIONS)}")
         self.block: Block = block
         self.evaluations = EVALUATIONS[block]
-        self._output = proximal(self.loss)
+        self._nearest = proximal(self.output)
 
     def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> DLADMMState:
         """a and z of a forward pass, u = 0. (z_L needs no start: the first sweep finds it before anything reads it.)"""
@@ -102,17 +102,17 @@ class DLADMM(Solver[DLADMMState]):
 
     def sweep(self, state: DLADMMState, hyper: Tensors, batch: Batch) -> Sweep:
         """A sweep before its first block."""
-        return Sweep(self.layers, self._output, self.block, state, hyper, batch)
+        return Sweep(self.layers, self._nearest, self.block, state, hyper, batch)
 
     def logs(self, state: DLADMMState, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:
         """See `lagrangian.figures`; after the steps that led to `state`. Cost: two forward passes."""
-        return figures(self.layers, self.loss, state, hyper, batch)
+        return figures(self.layers, self.output, state, hyper, batch)
 
     def change(self, before: DLADMMState, after: DLADMMState, hyper: Tensors, batch: Batch) -> dict[str, Tensor]:
         """What a step did: `descent` L before − L after, and `monotone`, 1 where that is no less than 0; `step`, the
         sum of squares of all blocks' steps, u's not counted; for each matrix `movement.NAME`, ‖ΔW‖/‖W‖.
         """
-        values = [lagrangian(self.layers, self.loss, state, hyper, batch) for state in (before, after)]
+        values = [lagrangian(self.layers, self.output, state, hyper, batch) for state in (before, after)]
         pairs = zip(leaves(before[:3]), leaves(after[:3]), strict=True)
         found = {
             "descent": values[0] - values[1],

@@ -1,4 +1,4 @@
-"""A network linearised at its weights: J v, Jᵀ u for a u that depends on it, and J x for an x that depends on both.
+"""A network linearised at its weights: J v, c + Jᵀ u for a u that depends on it, J x for an x that depends on both.
 
 J = ∂outputs/∂weights. `linearised` takes any network by automatic differentiation: J v travels along with the forward
 pass, Jᵀ u is recorded as a function of u, and J x is the derivative of that function (double backward; Townsend 2017).
@@ -31,18 +31,18 @@ Forward = Callable[[Tensors, Tensor], Tensor]
 
 
 class Pulled(NamedTuple):
-    """Jᵀ u by name, and x → J x, to be called once."""
+    """c + Jᵀ u by name, and x → J x, to be called once."""
 
-    slopes: dict[str, Tensor]
+    total: dict[str, Tensor]
     push: Callable[[Tensors], Tensor]
 
 
 class Linearised(NamedTuple):
-    """Outputs `[B, D]`, J v `[B, D]`, and u `[B, D]` → Jᵀ u."""
+    """Outputs `[B, D]`, J v `[B, D]`, and (u `[B, D]`, c by name) → c + Jᵀ u."""
 
     outputs: Tensor
     moved: Tensor
-    pull: Callable[[Tensor], Pulled]
+    pull: Callable[[Tensor, Tensors], Pulled]
 
 
 def linearised(forward: Forward, weights: Tensors, inputs: Tensor, v: Tensors) -> Linearised:
@@ -63,7 +63,7 @@ def linearised(forward: Forward, weights: Tensors, inputs: Tensor, v: Tensors) -
     if moved is None:
         raise ValueError("the network's outputs depend on no weight in a way that can be differentiated")
 
-    def pull(u: Tensor) -> Pulled:
+    def pull(u: Tensor, c: Tensors) -> Pulled:
         live = record or _watched({"u": u})
         with torch.enable_grad():
             u = u if live and u.requires_grad else u.detach().requires_grad_()
@@ -76,7 +76,7 @@ def linearised(forward: Forward, weights: Tensors, inputs: Tensor, v: Tensors) -
                 [slopes[n] for n in used], u, [x[n] for n in used], create_graph=live or _watched(x)
             )[0]
 
-        return Pulled(slopes if live else {n: s.detach() for n, s in slopes.items()}, push)
+        return Pulled({n: c[n] + (s if live else s.detach()) for n, s in slopes.items()}, push)
 
     return Linearised(outputs, moved, pull) if record else Linearised(outputs.detach(), moved.detach(), pull)
 
@@ -102,10 +102,10 @@ def _functional(forward: Forward, weights: Tensors, inputs: Tensor, v: Tensors) 
     )  # as `contiguous` above
     outputs, back, moved = found
 
-    def pull(u: Tensor) -> Pulled:
+    def pull(u: Tensor, c: Tensors) -> Pulled:
         found: Any = torch.func.vjp(lambda u: back(u)[0], u)
         slopes, push = found
-        return Pulled(slopes, lambda x: push(dict(x))[0])
+        return Pulled({n: c[n] + s for n, s in slopes.items()}, lambda x: push(dict(x))[0])
 
     return Linearised(outputs, moved, pull)
 
@@ -143,17 +143,16 @@ def perceptron(layers: Sequence[Dense], weights: Tensors, inputs: Tensor, v: Ten
         assert moved is not None
         return moved
 
-    def pull(u: Tensor) -> Pulled:
-        found = dict[str, Tensor]()
+    def pull(u: Tensor, c: Tensors) -> Pulled:
+        total = dict(c)
         for number in range(len(layers) - 1, -1, -1):
             layer, slope = layers[number], slopes[number]
             u = u if slope is None else slope * u
-            parts = {layer.weight: u.t() @ below[number]}
+            total[layer.weight] = torch.addmm(total[layer.weight], u.t(), below[number])
             if layer.bias is not None:
-                parts[layer.bias] = u.sum(dim=0)
-            found |= {n: found[n] + part if n in found else part for n, part in parts.items()}
+                total[layer.bias] = total[layer.bias] + u.sum(dim=0)
             if number:
                 u = u @ weights[layer.weight]
-        return Pulled({n: found[n] if n in found else torch.zeros_like(w) for n, w in weights.items()}, push)
+        return Pulled(total, push)
 
     return Linearised(a, push(v), pull)

@@ -32,6 +32,12 @@ def test_every_solver_searches_its_own_space():
     assert (rates["random+adam"], rates["random+adadelta"]) == (1e-3, 1.0)
 
 
+def test_one_solver_twice_is_told_apart_by_its_label():
+    content = several("sgd", {"name": "sgd", "label": "heavy", "momentum": 0.9}, methods=["random"])
+    assert [arm.label for arm in content.arms()] == ["random+sgd/0", "random+heavy/0"]
+    assert recipe(content, content.arms()[1], None).fixed == {"momentum": 0.9}
+
+
 def test_all_start_from_the_same_weights_and_data():
     content = several("sgd", "adam")
     one, two = (recipe(content, arms(content)[f"random+{name}"], None) for name in ("sgd", "adam"))

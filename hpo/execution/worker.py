@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from hpo.diagnostics.findings import AlongTraining, BeforeTraining
 from hpo.spec import Arm, Study
 from hpo.task import Plan, Probe, Task
 from hpo.trial import Outcome
@@ -28,3 +30,17 @@ def evaluate(task: Task) -> Outcome:
     from hpo import evaluation
 
     return evaluation.evaluate(task)
+
+
+def before_training(study: Study, arm: Arm, data_dir: Path | None) -> BeforeTraining:
+    """`hpo.diagnosis.before.before_training`."""
+    from hpo.diagnosis import before
+
+    return before.before_training(study, arm, data_dir)
+
+
+def along_training(study: Study, arm: Arm, data_dir: Path | None, widths: Sequence[int]) -> AlongTraining:
+    """`hpo.diagnosis.along.along_training`."""
+    from hpo.diagnosis import along
+
+    return along.along_training(study, arm, data_dir, widths)

@@ -61,14 +61,22 @@ def blamed(step: int) -> Iterator[None]:
 
 
 def reverse(
-    solver: Solver[Any], backwards: Backwards, hyper: Tensors, batches: Batches, adjoint: list[Tensor]
+    solver: Solver[Any],
+    backwards: Backwards,
+    hyper: Tensors,
+    batches: Batches,
+    adjoint: list[Tensor],
+    *,
+    bounded: bool = False,
 ) -> Reversed:
     """Pull `adjoint` back through the steps, last to first; raises RuntimeError naming one without a derivative.
 
+    `bounded`: it is shortened wherever it becomes longer than it was at first.
     Cost: four gradient evaluations a step (`GRADIENT_OF_STEP`).
     """
     total = {name: x.double() for name, x in zeros(hyper).items()}
     steps: list[int] = []
+    longest = get_total_norm(adjoint)
     sizes: list[Tensor] = []  # looked at once, at the end: a look at each step would wait for the device
     for t, state in backwards:
         with blamed(t):
@@ -77,6 +85,9 @@ def reverse(
             total[name] += slope
         steps.append(t)
         sizes.append(get_total_norm(adjoint))
+        if bounded:
+            share = (longest / sizes[-1]).clamp(max=1.0)
+            adjoint = [x * share for x in adjoint]
     return Reversed(adjoint, total, _exploded(steps, sizes))
 
 

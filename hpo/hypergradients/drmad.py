@@ -7,22 +7,22 @@ Here a few states ("knots") are kept, still independent of T, and all steps betw
 stable. Any solver will do that tells its heavy-ball form: only the knots are read.
 
 `steps: S` asks for the paper's own pass instead: S steps of the backward loop along the line through the knots. That is
-also the pass, with S = T, for a solver without a heavy-ball form; leaves of the state that follow from the weights are
-then made anew from the weights on the line.
+also the pass, with S = T, for a solver without a heavy-ball form: leaves of the state that follow from the weights are
+then made anew from the weights on the line, and the adjoint's length is bounded. It saves memory there, and no time.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import torch
 
-from hpo.hypergradients.adjoint import Reversed, final_adjoint, pull_back_start, reverse
+from hpo.hypergradients.adjoint import Reversed, final_adjoint, pull_back_start
 from hpo.hypergradients.curvature import PRODUCT, Kind
 from hpo.hypergradients.knots import Spacing, chosen, kept
+from hpo.hypergradients.line import along_the_line
 from hpo.hypergradients.segment import Reduction, Segment, pull_back_segment
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
@@ -44,13 +44,24 @@ LOSS = 1 / 3
 """Gradient evaluations charged for a loss: a forward pass without its backward pass."""
 
 
+class Route(NamedTuple):
+    """The steps of the paper's pass, or None for segments; whether its adjoint is bounded; which states are kept."""
+
+    passed: int | None
+    bounded: bool
+    knots: int
+    spacing: Spacing
+
+
 class DrMAD:
     """Reverse mode over `knots` kept states; memory (knots)·N and 5·`krylov`·N numbers, independent of T.
 
-    `knots`: how many states, first and last included (2 is the paper's chord). `spacing`: late, time, arc or loss (see
-    `knots.Spacing`; the last two keep eight candidates a segment). `krylov`: dimension of the space on each segment.
+    `knots`: how many states, first and last included (2 is the paper's chord), 4 if not given; `spacing`: late, time,
+    arc or loss (see `knots.Spacing`; the last two keep eight candidates a segment), late if not given; 9 and time
+    for a solver without a heavy-ball form. `krylov`: dimension of the space on each segment.
     `curvature`: gauss-newton or hessian. `clamp`: the eigenvalues of D^½HD^½ are clamped to [0, clamp]; None lets all
-    through. `rows`: training rows in the curvature batch, None for five minibatches.
+    through, also of an adjoint that is bounded otherwise. `rows`: training rows in the curvature batch, None for five
+    minibatches.
     `steps`: the number S of reverse steps of the paper's pass, or None for the segments, where the solver allows them;
     `stretched`: its rates are multiplied by T/S, so that S steps go as far as T.
     Raises ValueError for a value out of range.
@@ -64,8 +75,8 @@ class DrMAD:
     def __init__(
         self,
         *,
-        knots: int = 4,
-        spacing: Spacing = "late",
+        knots: int | None = None,
+        spacing: Spacing | None = None,
         krylov: int = 12,
         curvature: Kind = "gauss-newton",
         rows: int | None = None,
@@ -73,9 +84,9 @@ class DrMAD:
         steps: int | None = None,
         stretched: bool = False,
     ) -> None:
-        if knots < 2:
+        if knots is not None and knots < 2:
             raise ValueError(f"knots {knots} must be 2 or more: the first and the last state")
-        if spacing not in get_args(Spacing):
+        if spacing is not None and spacing not in get_args(Spacing):
             raise ValueError(f"spacing {spacing!r} must be one of {', '.join(get_args(Spacing))}")
         if krylov < 2:
             raise ValueError(f"krylov {krylov} must be 2 or more: the adjoints of weights and velocity")
@@ -90,13 +101,9 @@ class DrMAD:
         if stretched and steps is None:
             raise ValueError("stretched needs steps, the number of reverse steps of the paper's pass")
         self.knots, self.krylov = knots, krylov
-        self.spacing: Spacing = spacing
+        self.spacing: Spacing | None = spacing
         self.curvature: Kind = curvature
         self.rows, self.clamp, self.steps, self.stretched = rows, clamp, steps, stretched
-
-    def keeps(self, steps: int) -> list[int]:
-        """The steps of a training of `steps` steps whose states are kept."""
-        return kept(self.spacing, self.knots, steps)
 
     def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
         """See the class. Raises ValueError for what it does not serve, schedules among it where S is not T.
@@ -104,15 +111,15 @@ class DrMAD:
         Not served, but by the paper's pass: Adam's betas, whose effect the heavy-ball form cuts, and what only a user's
         own loss reads.
         """
-        passed = self._passed(training, weights, hyper)
+        passed, _, knots, spacing = self._route(training, weights, hyper)
         cut = set() if passed is not None else set(families(training.sought(hyper))) - TRUSTED
         if cut:
             names = ", ".join(sorted(cut))
             raise ValueError(f"drmad cannot differentiate {names}: use exact, or leave it out of the space")
-        states = len(self.keeps(training.steps))
+        states = len(kept(spacing, knots, training.steps))
         memory = states * state_bytes(training, weights, hyper)
         share = self._rows(training) / len(training.batches(0).targets)
-        looking = LOSS * share * states if self.spacing == "loss" else 0.0
+        looking = LOSS * share * states if spacing == "loss" else 0.0
         if passed is not None:
             schedules = sorted(name for name in hyper if name.endswith("[t]"))
             if schedules and passed != training.steps:
@@ -122,7 +129,7 @@ class DrMAD:
                 )
             evaluations = GRADIENT_OF_STEP * training.evaluations(passed)
             return Charge(evaluations + looking + validation_evaluations(training), memory)
-        segments = min(self.knots, states) - 1
+        segments = min(knots, states) - 1
         count = sum(w.numel() for w in weights.values())
         each = 1 + PRODUCT[self.curvature] * min(self.krylov, count)
         basis = 5 * self.krylov * sum(w.numel() * w.element_size() for w in weights.values())
@@ -130,7 +137,8 @@ class DrMAD:
 
     def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
         """The training, keeping the knots; then segment by segment from the last knot to the first."""
-        keeps, states = set(self.keeps(training.steps)), dict[int, State]()
+        route = self._route(training, weights, hyper)
+        keeps, states = set(kept(route.spacing, route.knots, training.steps)), dict[int, State]()
         for step, state in walk(training, weights, hyper, {*stops, *keeps}):
             if step in keeps:
                 states[step] = state
@@ -140,12 +148,13 @@ class DrMAD:
 
     def pull_back(self, training: Training, hyper: Tensors, states: Mapping[int, State]) -> Reversed:
         """The adjoint at the first knot, and λ̄; `states`: the kept ones by step, from any solver."""
+        route = self._route(training, states[0].weights, hyper)
         with torch.no_grad():
-            knots = chosen(self.spacing, self.knots, states, lambda w: self._loss(training, w))
+            knots = chosen(route.spacing, route.knots, states, lambda w: self._loss(training, w))
         path = [Segment(a, b, states[a], states[b]) for a, b in pairwise(knots)]
-        passed = self._passed(training, path[0].first.weights, hyper)
-        if passed is not None:
-            return self._along_the_line(training, hyper, path, passed)
+        if route.passed is not None:
+            bounded = route.bounded and self.clamp is not None
+            return along_the_line(training, hyper, path, route.passed, stretched=self.stretched, bounded=bounded)
         reduction = Reduction(self.curvature, self.krylov, self.clamp)
         a = flatten(validation_gradient(training, path[-1].last.weights))
         b = torch.zeros_like(a)
@@ -158,35 +167,14 @@ class DrMAD:
         first = path[0].first
         return Reversed(final_adjoint(first, unflatten(a, first.weights)), total, None)
 
-    def _along_the_line(self, training: Training, hyper: Tensors, path: list[Segment], steps: int) -> Reversed:
-        """The paper's pass: S states on the piecewise line through the knots, minibatch i at reverse step i."""
-        starts = [segment.start for segment in path]
-
-        def backwards() -> Iterator[tuple[int, State]]:
-            for i in range(steps - 1, -1, -1):
-                place = (i + 0.5) / steps * training.steps
-                segment = path[bisect_right(starts, place) - 1]
-                length = segment.stop - segment.start
-                share, batch = (place - segment.start) / length, training.batches(i)
-                with torch.no_grad():
-                    yield i, training.solver.between(segment.first, segment.last, share, length, hyper, batch)
-
-        final = path[-1].last
-        start = final_adjoint(final, validation_gradient(training, final.weights))
-        stretch = {
-            n: training.steps / steps if self.stretched and families([n]) == ["learning_rate"] else 1.0 for n in hyper
-        }
-        longer = {n: x * stretch[n] for n, x in hyper.items()}
-        found = reverse(training.solver, backwards(), longer, training.batches, start)
-        return found._replace(total={n: x * stretch[n] for n, x in found.total.items()})
-
-    def _passed(self, training: Training, weights: Tensors, hyper: Tensors) -> int | None:
-        """The steps of the paper's pass where that is taken: it was asked for, or the solver is no heavy ball."""
-        if self.steps is not None:
-            return self.steps
+    def _route(self, training: Training, weights: Tensors, hyper: Tensors) -> Route:
+        """The paper's pass where it was asked for or the solver is no heavy ball; and the states either needs."""
         with torch.no_grad():
             state = training.solver.init(weights, hyper, training.batches(0))
-            return training.steps if training.solver.heavy_ball(state, hyper, 0) is None else None
+            rolls = training.solver.heavy_ball(state, hyper, 0) is not None
+        knots, spacing = (4, "late") if rolls else (9, "time")
+        passed = self.steps if self.steps is not None else None if rolls else training.steps
+        return Route(passed, not rolls, self.knots or knots, self.spacing or spacing)
 
     def _rows(self, training: Training) -> int:
         wanted = 5 * len(training.batches(0).targets) if self.rows is None else self.rows

@@ -184,7 +184,6 @@ def test_stays_finite_where_the_chord_explodes():
 def test_the_papers_chord_is_two_knots_and_s_steps():
     training = tiny.training(SGD(tiny.loss), 100)
     method = DrMAD(knots=2, steps=10)
-    assert list(method.keeps(100)) == [0, 100]
     assert method.charge(training, tiny.weights(), HYPER).gradient_evaluations == 4 * 10 + 40 / 20
     found = hypergradient("drmad", training, tiny.weights(), HYPER, knots=2, steps=10)
     assert all(torch.isfinite(g).all() for g in found.gradient.values())
@@ -193,7 +192,6 @@ def test_the_papers_chord_is_two_knots_and_s_steps():
 def test_what_is_kept_and_charged_does_not_grow_with_the_steps():
     short, long = (tiny.training(SGD(tiny.loss), steps) for steps in (100, 10_000))
     method = DrMAD(knots=5, spacing="time", krylov=8, rows=40)
-    assert len(method.keeps(100)) == len(method.keeps(10_000)) == 5
     assert method.charge(short, tiny.weights(), HYPER) == method.charge(long, tiny.weights(), HYPER)
     charged = method.charge(long, tiny.weights(), HYPER)
     assert charged.gradient_evaluations == pytest.approx(4 * (1 + 8 * 4 / 3) * 40 / 20 + 40 / 20)
@@ -201,7 +199,8 @@ def test_what_is_kept_and_charged_does_not_grow_with_the_steps():
     assert charged.memory == 5 * 2 * one + 5 * 8 * one
     hessian = DrMAD(knots=5, krylov=8, rows=40, curvature="hessian").charge(long, tiny.weights(), HYPER)
     assert hessian.gradient_evaluations == 4 * (1 + 8 * 2) * 40 / 20 + 2
-    assert list(method.keeps(2)) == [0, 1, 2]
+    few = method.charge(tiny.training(SGD(tiny.loss), 2), tiny.weights(), HYPER)
+    assert few.memory == 3 * 2 * one + 5 * 8 * one
     looking = DrMAD(knots=5, spacing="loss", krylov=8, rows=40)
     extra = looking.charge(long, tiny.weights(), HYPER).gradient_evaluations - charged.gradient_evaluations
     assert extra == pytest.approx(33 / 3 * 40 / 20)

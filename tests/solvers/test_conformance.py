@@ -1,57 +1,16 @@
 """What every solver keeps: a new entry in `solvers.SOLVERS` is tested by being there."""
 
-import inspect
-from functools import partial
-
 import pytest
 import tiny
 import torch
 import torch.nn.functional as F
+from solvers_tiny import HYPER, NET, REPLICATED, ROWS, STEP, made
 
-from hpo.registry import resolve
 from solvers import SOLVERS
 from solvers.chain import through
 from solvers.ranges import GRAINS
 from solvers.solver import run
 from solvers.vectors import leaves
-
-ROWS = tiny.part(1, 60)
-NET = {"dladmm": tiny.chain("relu")}
-"""The network where it is not the tanh of `tiny.forward`."""
-
-HYPER = {
-    "sgd": {"learning_rate": tiny.tensor(0.2), "momentum": tiny.tensor(0.5)},
-    "adam": {"learning_rate": tiny.tensor(0.02), "beta1": tiny.tensor(0.8), "beta2": tiny.tensor(0.95)},
-    "adagrad": {"learning_rate": tiny.tensor(0.1)},
-    "adadelta": {"learning_rate": tiny.tensor(3.0), "decay": tiny.tensor(0.8)},
-    "curveball": {"learning_rate": tiny.tensor(0.5), "damping": tiny.tensor(0.5)},
-    "dladmm": {"rho": tiny.tensor(0.5), "nu": tiny.tensor(0.2)},
-    "hsic": {
-        "learning_rate": tiny.tensor(0.05),
-        "head_rate": tiny.tensor(0.2),
-        "sigma": tiny.tensor(2.0),
-        "beta": tiny.tensor(20.0),
-    },
-}
-HYPER = {name: {**given, **tiny.per_neuron_l2()} for name, given in HYPER.items()}
-STEP = {"dladmm": 1e-7, "adagrad": 1e-6}
-"""The step of a difference where a longer one would cross a kink, or what bends is sharper."""
-REPLICATED = {"dladmm": "rho"}
-"""The hyperparameter that differs between replicas where it is not the learning rate."""
-
-
-def made(name):
-    net = NET.get(name, tiny.chain())
-    offers = {
-        "loss": tiny.loss,
-        "forward": partial(through, net),
-        "criterion": F.cross_entropy,
-        "chain": net,
-        "train": ROWS,
-    }
-    constructor = resolve(SOLVERS[name])
-    wanted = inspect.signature(constructor).parameters.values()
-    return constructor(*(offers[p.name] for p in wanted if p.kind is p.POSITIONAL_OR_KEYWORD))
 
 
 def started(name):
@@ -92,6 +51,18 @@ def test_repeats_itself_and_keeps_structure(name):
         assert torch.equal(x, y)
         assert (x.shape, x.dtype) == (z.shape, z.dtype)
     assert not torch.equal(one.weights[tiny.NAMES[0]], state.weights[tiny.NAMES[0]])
+
+
+def test_keeps_single_precision(name):
+    """Over so many steps that whatever happens only now and then has happened."""
+    solver, hyper = made(name), {key: x.float() for key, x in HYPER[name].items()}
+    rows = ROWS._replace(inputs=ROWS.inputs.float())
+    batch = tiny.batches(rows, 60 if solver.whole else 20)
+    state = solver.init({n: w.float() for n, w in tiny.weights().items()}, hyper, batch(0))
+    for t in range(6):
+        state = solver.step(state, hyper, batch(t))
+    assert {x.dtype for x in leaves(state)} == {torch.float32}
+    assert all(torch.isfinite(x).all() for x in leaves(state))
 
 
 def test_ignores_the_global_generator(name):
