@@ -23,7 +23,7 @@ from hpo.spec import Arm, Study
 from hpo.task import CURVE_POINTS, CURVE_ROWS, Plan, Task
 from hpo.trial import Array, Cost, Outcome, Values
 from solvers.solver import Batch, State
-from solvers.vectors import Tensors, finite
+from solvers.vectors import Tensors, finite, flatten, subtract
 
 
 def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
@@ -86,10 +86,10 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
         spent += extra * steps / training.steps if made.alongside else 0  # the others would only begin now
         return _failed(reason, Cost(1, spent, time.perf_counter() - started), curve)
 
-    gradient, ends, failure, report = None, None, None, {}
+    gradient, ends, failure, report = None, None, None, _report(training, problem.weights, final, hyper)
     if derivative is not None and following is not None:
         found = conclude(following)
-        report = dict(found.report)
+        report |= found.report
         gradient = _by_name(training, space, found.gradient)
         ends = None if found.hyper is None else _by_name(training, space, found.hyper)
         if report.get("recovered") == 0:
@@ -105,6 +105,15 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
     cost = Cost(1, training.steps * each + extra, time.perf_counter() - started)
     measured = (validation_loss, test_loss, test_accuracy)
     return Outcome("complete", *measured, curve, cost, gradient, ends, failure, weights, report)
+
+
+def _report(training: Training, start: Tensors, final: State, hyper: Tensors) -> dict[str, float]:
+    """How far the weights went, and what the solver says of its last state."""
+    with torch.no_grad():
+        far = torch.linalg.vector_norm(flatten(subtract(final.weights, start)))
+        logs = training.solver.logs(final, hyper, training.batches(training.steps - 1))
+        share = far / torch.linalg.vector_norm(flatten(start))
+    return {"movement": float(share), **{name: float(figure) for name, figure in logs.items()}}
 
 
 def _searched(made: Recipe, space: Space, values: Values) -> tuple[Training, dict[str, Tensor]]:

@@ -46,7 +46,8 @@ class Outcome:
     `hypergradient` is d(validation loss)/d(value) in natural units, one vector `[K]` per name.
     `ends`: the values at the end of the training, in natural units, from a method that moves them on the way.
     `failure` says why a trial failed, or why a complete trial has no hypergradient.
-    `report` are figures of the hypergradient's method about its pass.
+    `report` are figures by name: of the training (`movement`, ‖w_T − w_0‖/‖w_0‖), of its solver about its last state,
+    of the hypergradient's method about its pass.
     `weights` travel only when this trial beats the incumbent the evaluation was told of.
     """
 

@@ -18,34 +18,37 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 """(outputs `[B, D]`, targets) → mean loss, a scalar."""
 
 
+class Local(NamedTuple):
+    """A loss around outputs z: its gradient `[B, D]`, and v `[B, D]` → its Hessian times v."""
+
+    slope: Tensor
+    bend: Callable[[Tensor], Tensor]
+
+
 class OutputLoss(NamedTuple):
-    """`value(z, y)` a scalar, `slope(z, y)` its gradient `[B, D]`, `bend(z, v)` its Hessian times v, `[B, D]`."""
+    """`value(z, y)` a scalar; `local(z, y)` its derivatives, which share what they can."""
 
     name: str
     value: Criterion
-    slope: Callable[[Tensor, Tensor], Tensor]
-    bend: Callable[[Tensor, Tensor], Tensor]
+    local: Callable[[Tensor, Tensor], Local]
 
 
-def _softmax_slope(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs.softmax(dim=1) - F.one_hot(targets, outputs.shape[1]).to(outputs)) / len(outputs)
+def _softmax(outputs: Tensor, targets: Tensor) -> Local:
+    p, rows = outputs.softmax(dim=1), len(outputs)
+
+    def bend(v: Tensor) -> Tensor:
+        return p * (v - (p * v).sum(dim=1, keepdim=True)) / rows
+
+    return Local((p - F.one_hot(targets, outputs.shape[1]).to(p)) / rows, bend)
 
 
-def _softmax_bend(outputs: Tensor, v: Tensor) -> Tensor:
-    p = outputs.softmax(dim=1)
-    return p * (v - (p * v).sum(dim=1, keepdim=True)) / len(outputs)
+def _squares(outputs: Tensor, targets: Tensor) -> Local:
+    share = 2 / outputs.numel()
+    return Local((outputs - targets) * share, lambda v: v * share)
 
 
-def _squares_slope(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs - targets) * (2 / outputs.numel())
-
-
-def _squares_bend(outputs: Tensor, v: Tensor) -> Tensor:
-    return v * (2 / outputs.numel())
-
-
-SOFTMAX = OutputLoss("cross-entropy", F.cross_entropy, _softmax_slope, _softmax_bend)
-SQUARES = OutputLoss("squared error", F.mse_loss, _squares_slope, _squares_bend)
+SOFTMAX = OutputLoss("cross-entropy", F.cross_entropy, _softmax)
+SQUARES = OutputLoss("squared error", F.mse_loss, _squares)
 
 
 def closed(criterion: Criterion, method: str) -> OutputLoss:

@@ -91,14 +91,15 @@ class CurveBall(Solver[CurveBallState]):
         weights, velocity, damping = state.weights, state.velocity, state.damping
         strengths = {n: penalty(hyper, n, w, batch.index) for n, w in weights.items()}
         outputs, moved, pull = self._linearised(weights, batch.inputs, velocity)
-        slope, bent = self.output.slope(outputs, batch.targets), self.output.bend(outputs, moved)
+        slope, bend = self.output.local(outputs, batch.targets)
+        bent = bend(moved)
         diagonal = {n: damping if r is None else r + damping for n, r in strengths.items()}
         bent_z = {n: diagonal[n] * z for n, z in velocity.items()}
         own = {n: x if (r := strengths[n]) is None else torch.addcmul(x, r, weights[n]) for n, x in bent_z.items()}
         delta, push = pull(slope + bent, own)
         pushed = push(delta)
         nothing = torch.zeros_like(damping)
-        products = [*_products(pushed, self.output.bend(outputs, pushed), bent, moved), nothing, nothing]
+        products = [*_products(pushed, bend(pushed), bent, moved), nothing, nothing]
         for n, d in delta.items():
             products += [*_products(d, diagonal[n] * d, bent_z[n], velocity[n]), _dot(d, d), _dot(d, velocity[n])]
         beta, rho, foretold = minimiser(torch.stack(products).double().reshape(-1, 5).sum(dim=0))

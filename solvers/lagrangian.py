@@ -84,7 +84,7 @@ def lagrangian(layers: tuple[Dense, ...], loss: OutputLoss, state: DLADMMState, 
 
 def slope(layers: tuple[Dense, ...], loss: OutputLoss, state: DLADMMState, batch: Batch) -> Tensor:
     """∇R(z_L) `[N, n_L]`, which is −u after every sweep (Lemma B.2)."""
-    return len(state.u) * loss.slope(state.z[layers[-1].weight], batch.targets)
+    return len(state.u) * loss.local(state.z[layers[-1].weight], batch.targets).slope
 
 
 def figures(

@@ -186,6 +186,7 @@ def _trial(arm: ArmRecord, trial: TrialRecord) -> Json:
         "gradient_evaluations": trial.cost.gradient_evaluations,
         "derivative": trial.derivative,
         "failure": trial.failure,
+        "report": {name: _finite(figure) for name, figure in trial.report.items()},
         "hyper": {
             name: {"per": grains.get(name), "min": low, "median": median, "max": high}
             for name, (low, median, high) in trial.summary.items()

@@ -32,7 +32,7 @@ def studies(console: Console, entries: Sequence[Json]) -> None:
 
 
 def show(console: Console, shown: Json) -> None:
-    """`hpo show`: the study in three lines, its arms, and every arm's trials."""
+    """`hpo show`: the study in three lines, its arms, every arm's trials, and what the best of them told."""
     created = shown["created"][:16].replace("T", " ")
     console.print(
         Text(f"{shown['study']}, created {created} UTC", style="bold"), *_lines(_head(shown["spec"])), sep="\n"
@@ -41,6 +41,7 @@ def show(console: Console, shown: Json) -> None:
     for arm in shown["arms"]:
         if arm["trials"]:
             console.print(Text(f"\n{arm['label']}: {arm['state']}", style="bold"), _trials(arm["trials"]), sep="\n")
+            console.print(*_lines(_told(arm["trials"])), sep="\n")
 
 
 def compare(console: Console, compared: Json) -> None:
@@ -198,6 +199,16 @@ def _trials(trials: Sequence[Json]) -> Table:
         cost = count(t["gradient_evaluations"]), duration(t["seconds"])
         _row(table, t["number"], t["state"], *losses, *cost, f"{hyper}\n{t['failure']}" if t["failure"] else hyper)
     return table
+
+
+def _told(trials: Sequence[Json]) -> list[str]:
+    """The figures that the best trial's solver and hypergradient told."""
+    usable = [t for t in trials if t["state"] == "complete" and t["validation_loss"] is not None and t["report"]]
+    if not usable:
+        return []
+    best = min(usable, key=lambda t: t["validation_loss"])
+    figures = ", ".join(f"{name} {NONE if x is None else f'{x:.3g}'}" for name, x in best["report"].items())
+    return [f"trial {best['number']}: {figures}"]
 
 
 def _spread(spread: Json) -> str:

@@ -59,8 +59,7 @@ def by_trial(rows: Iterable[ArrayRow]) -> dict[int, dict[str, NDArray[Any]]]:
 def of_outcome(outcome: Outcome) -> dict[str, NDArray[Any]]:
     """What is always kept of an outcome besides its figures."""
     vectors = prefixed("hypergradient", outcome.hypergradient or {}) | prefixed("ends", outcome.ends or {})
-    figures = {name: np.array([figure]) for name, figure in outcome.report.items()}
-    return {**vectors, **prefixed("report", figures), "curve": outcome.curve}
+    return {**vectors, "curve": outcome.curve}
 
 
 def summary(proposal: Proposal) -> dict[str, list[float | None]]:

@@ -236,6 +236,7 @@ def _figures(outcome: Outcome) -> dict[str, Any]:
         "gradient_evaluations": float(outcome.cost.gradient_evaluations),
         "seconds": float(outcome.cost.seconds),
         "failure": outcome.failure,
+        "report": {name: float(figure) if math.isfinite(figure) else None for name, figure in outcome.report.items()},
         "closed": now(),
     }
 

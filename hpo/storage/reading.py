@@ -126,6 +126,7 @@ def figures(session: Session, study: str) -> dict[str, list[TrialRecord]]:
                 cost=_cost(row.trainings, row.gradient_evaluations, row.seconds),
                 ask_seconds=row.ask_seconds,
                 failure=row.failure,
+                report=_report(row.report),
             )
         )
     return {a.label: by_arm.get(a.id, []) for a in arm_rows(session, study)}
@@ -171,13 +172,17 @@ def _trial(row: TrialRow, named: arrays.Named) -> Trial:
         hypergradient=arrays.part("hypergradient", named) or None,
         ends=arrays.part("ends", named) or None,
         failure=row.failure,
-        report={name: float(figure[0]) for name, figure in arrays.part("report", named).items()},
+        report=_report(row.report),
     )
     return Trial(proposal, outcome)
 
 
 def _holder(record: dict[str, object] | None) -> Holder | None:
     return None if record is None else Holder.of(record)
+
+
+def _report(stored: dict[str, float | None] | None) -> dict[str, float]:
+    return {name: _figure(figure) for name, figure in (stored or {}).items()}
 
 
 def _figure(stored: float | None) -> float:

@@ -57,7 +57,7 @@ class ArmRecord(NamedTuple):
 class TrialRecord(NamedTuple):
     """The figures of a trial; while it runs the losses are NaN and the cost is nothing.
 
-    `summary` is {hyperparameter: [lowest, median, highest]}.
+    `summary` is {hyperparameter: [lowest, median, highest]}; `report` figures about the training and its derivative.
     """
 
     number: int
@@ -70,3 +70,4 @@ class TrialRecord(NamedTuple):
     cost: Cost
     ask_seconds: float
     failure: str | None
+    report: dict[str, float]

@@ -96,7 +96,7 @@ class ArmRow(Table):
 class TrialRow(Table):
     """One proposal and what became of it; the columns from `validation_loss` on are NULL while it runs.
 
-    `summary` is {hyperparameter: [lowest, median, highest]} of the proposed values, for listings.
+    `summary` is {hyperparameter: [lowest, median, highest]} of the proposed values, `report` {name: figure or null}.
     """
 
     __tablename__ = "hpo_trial"
@@ -117,11 +117,12 @@ class TrialRow(Table):
     gradient_evaluations: Mapped[float | None]
     seconds: Mapped[float | None]
     failure: Mapped[str | None]
+    report: Mapped[dict[str, Any] | None]
     closed: Mapped[datetime | None]
 
 
 class ArrayRow(Table):
-    """One array of a trial: `values/l2`, `hypergradient/l2`, `ends/l2`, `report/residual`, `curve`, `weights/0.bias`.
+    """One array of a trial: `values/l2`, `hypergradient/l2`, `ends/l2`, `curve`, `weights/0.bias`.
 
     See `arrays.py`.
     """

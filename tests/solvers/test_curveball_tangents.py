@@ -55,7 +55,7 @@ def test_the_gauss_newton_product_is_that_of_the_explicit_matrix(way, loss):
     rows, v = tiny.part(1, 9), tangent(weights, 3)
     targets = rows.targets if loss is SOFTMAX else torch.cos(rows.inputs[:, :3])
     outputs, moved, pull = ways(chain)[way](weights, rows.inputs, v)
-    product = pull(loss.bend(outputs, moved), zeros(weights)).total
+    product = pull(loss.local(outputs, targets).bend(moved), zeros(weights)).total
     jacobian = torch.func.jacrev(lambda w: through(chain, unflatten(w, weights), rows.inputs).flatten())(
         flatten(weights)
     )
@@ -72,7 +72,8 @@ def test_derivatives_of_the_products(way):
     def value(w, v):
         w, v = unflatten(w, weights), unflatten(v, weights)
         outputs, moved, pull = ways(chain)[way](w, inputs, v)
-        slopes, push = pull(SOFTMAX.bend(outputs, moved) + torch.sin(outputs), {n: x[n] * v[n] for n in v})
+        bent = SOFTMAX.local(outputs, outputs.argmax(dim=1)).bend(moved)
+        slopes, push = pull(bent + torch.sin(outputs), {n: x[n] * v[n] for n in v})
         pushed = push(slopes)
         return (flatten(slopes) ** 2).sum() + (pushed**3).sum() + (moved * outputs).sum()
 

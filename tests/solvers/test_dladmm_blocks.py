@@ -181,7 +181,7 @@ def test_output_z_in_single_precision():
 def test_output_z_of_squared_error_satisfies_its_condition():
     c, y, rho = drawn(6, 20, 3), drawn(7, 20, 3), number(0.7)
     z = proximal(SQUARES)(c, y, rho)
-    assert (len(c) * SQUARES.slope(z, y) + rho * (z - c)).abs().max() < 1e-12
+    assert (len(c) * SQUARES.local(z, y).slope + rho * (z - c)).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("loss", [SOFTMAX, SQUARES])
