@@ -1,5 +1,6 @@
 # make run    sets everything up and runs the quick study          make test     sets everything up and runs the tests
 # make check  format, lint, types, the fences between rooms        make bench    the inner loop against torch.optim.SGD
+# make bench-solvers    a step of curveball, hsic and dladmm against SGD and hand-written loops, half a minute each
 # make bench-fidelity   every hypergradient against the mean exact one (MNIST and Fashion-MNIST under HPO_DATA)
 # PYTHON=python3.13 make test chooses another interpreter; everything is installed into .venv only.
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 export OMP_NUM_THREADS = 1
 
-.PHONY: run test check bench bench-fidelity clean
+.PHONY: run test check bench bench-solvers bench-fidelity clean
 
 # torch first and pinned: without the pin pip takes a build with gigabytes of CUDA
 .venv/.ready: pyproject.toml constraints.txt
@@ -30,6 +31,11 @@ check: .venv/.ready
 
 bench-fidelity: .venv/.ready
 	$(BIN)/python tests/benchmarks/fidelity.py
+
+bench-solvers: .venv/.ready
+	$(BIN)/python tests/benchmarks/curveball.py
+	$(BIN)/python tests/benchmarks/hsic.py
+	$(BIN)/python tests/benchmarks/dladmm.py
 
 bench: .venv/.ready
 	$(BIN)/python tests/benchmarks/inner_loop.py

@@ -1,5 +1,7 @@
 """The README is kept true: its commands exist, its study file is one, its example runs."""
 
+import inspect
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import torch
 from hpo import study_file
 from hpo.cli import main
 from hpo.hypergradients import HYPERGRADIENTS
+from hpo.registry import resolve
 from hpo.spec import METHODS
+from solvers import SOLVERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -45,6 +49,23 @@ def test_it_names_every_method():
     table = README[README.index("## Methods") : README.index("## Resuming")]
     assert [name for name in METHODS if f"`{name}`" not in table] == []
     assert set(HYPERGRADIENTS) <= set(METHODS)
+
+
+def test_its_table_of_solvers_is_what_they_say_themselves():
+    table = README[README.index("## Solvers") : README.index("## Methods")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| `")]
+    told = {name: row for row in rows[1:] for name in re.findall(r"`(\w+)`", row[0])}
+    assert set(told) == set(SOLVERS)
+    for name, (_, _, searched, options, _) in told.items():
+        solver = resolve(SOLVERS[name])
+        assert re.findall(r"`(\w+)`", searched) == [key for key, r in solver.hyperparameters.items() if r.auto], name
+        defaults = {
+            p.name: p.default for p in inspect.signature(solver).parameters.values() if p.kind is p.KEYWORD_ONLY
+        }
+        assert set(re.findall(r"`(\w+): ", options)) == set(defaults), name
+        for option, default in defaults.items():
+            said = json.dumps(list(default) if isinstance(default, tuple) else default).strip('"')
+            assert f"`{option}: {said}`" in options, name
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([\w./-]+)\)", README))))

@@ -69,15 +69,15 @@ def compare(console: Console, compared: Json) -> None:
 
 
 def check(console: Console, checked: Json) -> None:
-    """`hpo check`: what the study will run."""
+    """`hpo check`: what the study will run. Seeds change nothing of it, so an arm stands there once."""
     console.print(Text(f"{checked['study']} can be run", style="bold"), *_lines(_head(checked["spec"])), sep="\n")
     table = _table(
         "arm", "training\nrows>", "validation\nrows>", "test\nrows>", "weights>", "evals per\ntrial>", "values"
     )
-    for arm in checked["arms"]:
+    for arm in {arm["title"]: arm for arm in checked["arms"]}.values():
         values = "\n".join(f"{g['name']}: {g['size']} ({g['per']})" for g in arm["space"])
         charge = count(arm["gradient_evaluations_per_trial"])
-        _row(table, arm["label"], *arm["rows"].values(), arm["parameters"], charge, values)
+        _row(table, arm["title"], *arm["rows"].values(), arm["parameters"], charge, values)
     console.print(table)
     console.print(*_lines(expectations(checked)), sep="\n")
 

@@ -82,7 +82,7 @@ def test_trials_are_those_the_budget_has_room_for(
 def test_what_is_printed(study: Study) -> None:
     text = printed(terminal.check, checked(study))
     assert "digits can be run" in text
-    assert row(text, "drmad/0") == ["drmad/0", "300", "600", "897", "6310", "3000", "l2:", "3", "(neuron)"]
+    assert row(text, "drmad") == ["drmad", "300", "600", "897", "6310", "3000", "l2:", "3", "(neuron)"]
     sentences = joined(text)
     assert "drmad: about 3.0 s and 6.0 MiB a trial, 3.0 min in all (30 trials, 2 seeds)" in sentences
     assert "random: about 600 ms and 1.0 MiB a trial, 36.0 s in all (30 trials, 2 seeds)" in sentences
