@@ -35,6 +35,7 @@ def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
     problem, training = made.problem, made.training
     declared = training.solver.hyperparameters
     space = resolve(made.searched, declared, problem.network.layout, training.steps, arm.method.per)
+    _begun(made, space, f"training.{arm.solver.title}")
     charge, memory = training.evaluations(training.steps), 0
     if made.derivative is not None:
         training, hyper = _searched(made, space, space.defaults())
@@ -47,6 +48,17 @@ def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
     count = sum(w.numel() for w in problem.weights.values())
     settings = {**made.settings, "fixed": made.fixed, "training_steps": training.steps}
     return Plan(space, charge * made.share, memory, settings, rows, count)
+
+
+def _begun(made: Recipe, space: Space, key: str) -> None:
+    """The first state at the defaults and at the highest values: what a solver refuses is known before it is run."""
+    for values in (space.defaults(), {g.name: np.full(g.size, g.high) for g in space.groups}):
+        hyper = place(space, values, made.fixed, next(iter(made.problem.weights.values())))
+        try:
+            with torch.no_grad():
+                made.training.solver.init(made.problem.weights, hyper, made.training.batches(0))
+        except ValueError as error:
+            raise BadStudy(f"{key}: {error}") from error
 
 
 def evaluate(task: Task) -> Outcome:
@@ -72,7 +84,7 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
     points = {round((i + 1) * training.steps / CURVE_POINTS) for i in range(CURVE_POINTS)} - {0}
     following = None if derivative is None else derivative.follow(training, problem.weights, hyper, points)
     walked = following or walk(training, problem.weights, hyper, points)
-    final, curve, steps = _trained(walked, problem, training, points)
+    first, final, curve, steps = _trained(walked, problem, training, points)
     with torch.no_grad():
         read = training.solver.readout(final.weights)
         validation_loss, _ = _measured(problem, read, problem.validation)
@@ -86,7 +98,7 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
         spent += extra * steps / training.steps if made.alongside else 0  # the others would only begin now
         return _failed(reason, Cost(1, spent, time.perf_counter() - started), curve)
 
-    gradient, ends, failure, report = None, None, None, _report(training, problem.weights, final, hyper)
+    gradient, ends, failure, report = None, None, None, _report(training, first, final, hyper)
     if derivative is not None and following is not None:
         found = conclude(following)
         report |= found.report
@@ -107,12 +119,12 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
     return Outcome("complete", *measured, curve, cost, gradient, ends, failure, weights, report)
 
 
-def _report(training: Training, start: Tensors, final: State, hyper: Tensors) -> dict[str, float]:
+def _report(training: Training, first: State, final: State, hyper: Tensors) -> dict[str, float]:
     """How far the weights went, and what the solver says of its last state."""
     with torch.no_grad():
-        far = torch.linalg.vector_norm(flatten(subtract(final.weights, start)))
+        far = torch.linalg.vector_norm(flatten(subtract(final.weights, first.weights)))
         logs = training.solver.logs(final, hyper, training.batches(training.steps - 1))
-        share = far / torch.linalg.vector_norm(flatten(start))
+        share = far / torch.linalg.vector_norm(flatten(first.weights))
     return {"movement": float(share), **{name: float(figure) for name, figure in logs.items()}}
 
 
@@ -132,17 +144,17 @@ def _by_name(training: Training, space: Space, found: Tensors) -> dict[str, Arra
 
 def _trained(
     following: Iterator[tuple[int, State]], problem: Problem, training: Training, points: set[int]
-) -> tuple[State, Array, int]:
-    """The final state, the learning curve, and how many steps were run (fewer when it diverged)."""
+) -> tuple[State, State, Array, int]:
+    """The first and the final state, the learning curve, and how many steps were run (fewer when it diverged)."""
     step, state = next(following)
-    curve = []
+    first, curve = state, []
     while step < training.steps:
         step, state = next(following)
         if step in points:
             curve.append((step, *_curve_point(problem, training.solver.readout(state.weights))))
             if not finite(state.weights):
                 break
-    return state, np.array(curve, dtype=np.float64), step
+    return first, state, np.array(curve, dtype=np.float64), step
 
 
 def _curve_point(problem: Problem, weights: Tensors) -> tuple[float, float]:

@@ -69,7 +69,7 @@ def _batches(arm: Arm, solver: Solver[Any], problem: Problem) -> Batches:
     size = arm.solver.batch_size
     if solver.whole:
         if size is not None:
-            raise BadStudy(f"training.{arm.solver.name}.batch_size: every step takes all rows: leave it out")
+            raise BadStudy(f"training.{arm.solver.title}.batch_size: every step takes all rows: leave it out")
         size = len(problem.train.targets)
     if size is None:
         return problem.batches
@@ -83,18 +83,18 @@ def _steps(steps: int, solver: Solver[Any], share: float) -> int:
 
 def _solver(study: Study, arm: Arm, problem: Problem) -> tuple[Solver[Any], dict[str, Dimension], dict[str, float]]:
     """The solver, what it searches, and the hyperparameters the study fixes or leaves to its default."""
-    constructor, key = resolve(SOLVERS[arm.solver.name]), f"training.{arm.solver.name}"
+    constructor, key = resolve(SOLVERS[arm.solver.name]), f"training.{arm.solver.title}"
     declared: Mapping[str, Range] = constructor.hyperparameters
     given = arm.solver.options
     held = {name: value for name, value in given.items() if name in declared}
     rest = {name: value for name, value in given.items() if name not in declared}
-    settings = options.checked(constructor, rest, key, also=[*declared, "steps", "batch_size"])
+    settings = options.checked(constructor, rest, key, also=[*declared, "steps", "batch_size", "label"])
     try:
         solver = constructor(*_bound(constructor, key, problem), **settings)
     except ValueError as error:
         raise BadStudy(f"{key}: {error}") from error
     others = {n for choice in study.training.solver for n in resolve(SOLVERS[choice.name]).hyperparameters}
-    dimensions = searched(study.space, declared, others, held)
+    dimensions = searched(study.space, declared, others, held, arm.solver.title)
     fixed = {name: r.default for name, r in declared.items() if r.required}
     fixed |= {name: _number(f"{key}.{name}", value, declared[name]) for name, value in held.items()}
     for name in sorted(set(held) & set(dimensions)):

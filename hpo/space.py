@@ -69,7 +69,11 @@ Entry = Annotated[
 
 
 def searched(
-    space: Mapping[str, Entry], ranges: Mapping[str, Range], elsewhere: Collection[str] = (), held: Collection[str] = ()
+    space: Mapping[str, Entry],
+    ranges: Mapping[str, Range],
+    elsewhere: Collection[str] = (),
+    held: Collection[str] = (),
+    solver: str = "this solver",
 ) -> dict[str, Dimension]:
     """What of a study's space one solver searches: the entries it knows, and with `solver: auto` what it declares.
 
@@ -81,12 +85,16 @@ def searched(
         if isinstance(entry, Dimension) and name in ranges:
             found[name] = entry
         elif isinstance(entry, Dimension) and name not in elsewhere:
-            raise BadStudy(f"space.{name}: {unknown('hyperparameter of this solver', name, ranges)}")
+            raise BadStudy(f"space.{name}: {unknown(f'hyperparameter of {solver}', name, {*ranges, *elsewhere})}")
     if SOLVER in space:
         rest = {name: r for name, r in ranges.items() if name not in found and name not in held}
         found |= {name: Dimension(per=r.auto) for name, r in rest.items() if r.auto}
     if not found:
-        raise BadStudy(f"space: nothing of it is a hyperparameter of this solver: use {', '.join(ranges)}")
+        fixed = f" ({', '.join(sorted(held))} fixed)" if held else ""
+        raise BadStudy(
+            f"space: {', '.join(space)}: nothing of it is left for {solver} to search{fixed}: use one of "
+            f"{', '.join(ranges)}"
+        )
     return found
 
 

@@ -272,6 +272,14 @@ class Study(_Part, frozen=True):
             raise ValueError(f"{list(seeds)} must be distinct numbers between 0 and 2⁶³ − 1")
         return seeds
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> Study:
+        titles = [arm.title for arm in self.arms() if arm.seed == self.seeds[0]]
+        twice = sorted({t for t in titles if titles.count(t) > 1})
+        if twice:
+            raise ValueError(f"methods and solvers: two arms would be called {twice[0]!r}: give them other labels")
+        return self
+
     @field_validator("execution")
     @classmethod
     def _executor(cls, execution: str) -> str:

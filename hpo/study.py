@@ -73,10 +73,10 @@ def probes(study: Study, plans: Mapping[str, Plan], executor: Executor, data_dir
     """
     found: dict[str, Probe] = {}
     for arm in study.arms():
-        if arm.solver.name not in found:
+        if arm.solver.title not in found:
             plan = plans[arm.label]
-            found[arm.solver.name] = executor.submit(worker.probe, study, arm, plan, data_dir).result()
-    return {arm.label: found[arm.solver.name] for arm in study.arms()}
+            found[arm.solver.title] = executor.submit(worker.probe, study, arm, plan, data_dir).result()
+    return {arm.label: found[arm.solver.title] for arm in study.arms()}
 
 
 def diagnosis(study: Study, executor: Executor, data_dir: Path | None, widths: Sequence[int]) -> Diagnosis:
@@ -86,7 +86,7 @@ def diagnosis(study: Study, executor: Executor, data_dir: Path | None, widths: S
     """
     firsts: dict[str, Arm] = {}
     for arm in study.arms():
-        firsts.setdefault(arm.solver.name, arm)
+        firsts.setdefault(arm.solver.title, arm)
     first = study.arms()[0]
     before = executor.submit(worker.before_training, study, first, data_dir).result()
     along = {

@@ -68,5 +68,8 @@ def layers(chain: Chain, method: str) -> tuple[Dense, ...]:
     """The stages of a perceptron. Raises ValueError naming `method` and the first stage that is not fully connected."""
     for stage in chain:
         if stage.dense is None:
-            raise ValueError(f"{method} trains fully connected stages only, and {', '.join(stage.names)} is none")
+            raise ValueError(
+                f"{method} trains fully connected stages only, a linear layer and one of {', '.join(ACTIVATIONS)}, and "
+                f"{', '.join(stage.names)} is none"
+            )
     return tuple(stage.dense for stage in chain if stage.dense is not None)

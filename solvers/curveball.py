@@ -62,7 +62,7 @@ class CurveBall(Solver[CurveBallState]):
         "learning_rate": LEARNING_RATE._replace(low=0.05, high=2.0, default=1.0, required=False),
         "initial_scale": INITIAL_SCALE,
     }
-    evaluations = 7 / 3 + 1 / 15
+    evaluations = 2.4
 
     def __init__(
         self, forward: Forward, criterion: Criterion, chain: Chain | None = None, *, adapt: bool = True
@@ -129,7 +129,9 @@ class CurveBall(Solver[CurveBallState]):
         rho, beta, damping = state.momentum.detach(), state.rate.detach().clamp(min=0), state.damping.detach()
         start = hyper.get("damping")
         if start is not None:
-            damping = damping / start.detach() * start
+            at = start.detach()
+            ratio = torch.where(at > 0, damping / torch.where(at > 0, at, torch.ones_like(at)), torch.ones_like(at))
+            damping = damping + ratio * (start - at)
         drag = 1 / flatten(rates).detach().mean()
         return HeavyBall({n: beta * r for n, r in rates.items()}, rho - beta * damping, drag)
 

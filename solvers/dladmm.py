@@ -36,7 +36,7 @@ from solvers.sweep import LEAKS, Block, Sweep
 from solvers.vectors import Tensors, leaves
 
 EVALUATIONS: dict[Block, float] = {"auto": 3.5, "exact": 3.5, "line-search": 4.5, "paper": 4.5}
-"""By processor time: 3.5 to 4.3 and 3.8 to 4.5 on 5,000 rows and two hidden layers of 50 to 1,000 units. Counted in
+"""By processor time: 3.3 to 4.3 and 3.8 to 4.5 on 5,000 rows and two hidden layers of 50 to 1,000 units. Counted in
 products, 10 or 11 with each hidden layer's matrix and 3 to 6 with the first, where a gradient has 3 and 2."""
 
 

@@ -96,8 +96,11 @@ class HSIC(Solver[HSICState]):
     def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> HSICState:
         """The weights, zero between groups.
 
-        Raises ValueError for a width that the groups do not divide, and for σ above 50 in less than float64.
+        Raises ValueError for a width that the groups do not divide, a minibatch of one row, and for σ above 50 in less
+        than float64.
         """
+        if len(batch.inputs) < 2:
+            raise ValueError("a kernel of dependence needs minibatches of 2 rows or more, not 1: raise batch_size")
         start, groups = scaled(weights, hyper), len(self.scales)
         _refuse_wide(self._sigma(hyper, batch))
         for i, stage in enumerate(self.hidden if groups > 1 else ()):

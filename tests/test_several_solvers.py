@@ -6,6 +6,7 @@ from studies_small import study
 from hpo import study as loop
 from hpo import study_file
 from hpo.evaluation import plan
+from hpo.execution.serial import Serial
 from hpo.failures import BadStudy
 from hpo.progress import Quiet
 from hpo.recipe import recipe
@@ -91,3 +92,46 @@ def test_own_steps_must_be_a_number_of_steps():
         BadStudy, match=r"training\.solver\.0\.steps: input should be greater than or equal to 1, not 0"
     ):
         study_file.parse(study_file.text(several("sgd")).replace("steps: null", "steps: 0"))
+
+
+@pytest.mark.parametrize(
+    ("solvers", "methods", "message"),
+    [
+        (
+            [{"name": "sgd", "label": "b+c"}, {"name": "sgd", "label": "c"}],
+            [{"name": "tpe", "label": "a"}, {"name": "random", "label": "a+b"}],
+            r"two arms would be called 'a\+b\+c': give them other labels",
+        ),
+    ],
+)
+def test_arms_of_one_name_are_refused(solvers, methods, message):
+    with pytest.raises(ValueError, match=message):
+        several(*solvers, methods=methods)
+
+
+@pytest.mark.parametrize(
+    ("solver", "message"),
+    [
+        ({"name": "hsic", "label": "own", "scales": [1, 2, 3]}, r"training\.own: the 8 units of .* do not fall into 3"),
+        ({"name": "hsic", "scales": [1, 4]}, r"training\.hsic: HSIC: a kernel of width 80 .* stay below 50"),
+        ({"name": "hsic", "batch_size": 1}, r"training\.hsic: a kernel of dependence needs minibatches of 2 rows"),
+        (
+            {"name": "dladmm", "batch_size": 50},
+            r"training\.dladmm\.batch_size: every step takes all rows: leave it out",
+        ),
+        ({"name": "curveball", "lable": "x"}, r"training\.curveball\.lable: .*did you mean 'label'"),
+        ({"name": "hsic", "readout": "best"}, r"training\.hsic\.readout: input should be 'head' or 'assigned'"),
+    ],
+)
+@pytest.mark.parametrize("method", ["drmad", "random"])
+def test_what_a_solver_refuses_is_known_before_anything_runs(solver, message, method):
+    content = several(solver, methods=[method])
+    with pytest.raises(BadStudy, match=message):
+        plan(content, content.arms()[0], None)
+
+
+def test_every_choice_of_a_solver_is_probed_for_itself():
+    content = several("sgd", {"name": "sgd", "label": "wide", "batch_size": 100}, methods=["random"])
+    plans = {arm.label: plan(content, arm, None) for arm in content.arms()}
+    probes = loop.probes(content, plans, Serial(content.resources), None)
+    assert probes["random+sgd/0"] is not probes["random+wide/0"]

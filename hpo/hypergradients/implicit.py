@@ -103,7 +103,7 @@ class Implicit:
         if outside:
             raise ValueError(
                 f"implicit cannot differentiate {', '.join(outside)}, which act outside the loss: use exact, drmad or "
-                "forward, or leave it out of the space"
+                "forward, or fix it"
             )
         own = sorted(acting - {"l2"})
         if own and self.curvature == "gauss-newton":

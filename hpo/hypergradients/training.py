@@ -154,15 +154,24 @@ def hypergradient(
     but what the training holds. With `online` the values move on the way; its gradient is the last it moved along.
 
     Cost: T steps for the training, the method's charge, and two steps for looking at what was given.
-    Raises ValueError for fewer than one step, an unknown method, an option out of range, a hyperparameter that the
-    method cannot differentiate, and what `given.check` finds.
+    Raises ValueError for fewer than one step, no hyperparameter, minibatches for a solver that takes all rows, an
+    unknown method, an option out of range, a hyperparameter that the method cannot differentiate, and what
+    `given.check` finds.
     """
     if training.steps < 1:
         raise ValueError(f"a training of {training.steps} steps has no hypergradient: give it 1 or more")
+    if not hyper:
+        raise ValueError("hyper is empty: name at least one hyperparameter")
     derivative = method(name, **options)
     values = floating(weights, hyper)
-    charge = derivative.charge(training, weights, values)
+    rows, given = len(training.train.targets), len(training.batches(0).targets)
+    if training.solver.whole and rows != given:
+        said = type(training.solver).__name__
+        raise ValueError(
+            f"{said} takes all {rows} training rows at every step, in one order, not minibatches of {given}"
+        )
     check(training.solver, weights, values, training.batches, training.steps)
+    charge = derivative.charge(training, weights, values)
     following = derivative.follow(training, weights, values)
     state = next(state for step, state in following if step == training.steps)
     found = conclude(following)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ Child = tuple[str, nn.Module]
 
 def chain(made: nn.Module, sample: Tensor) -> Chain | None:
     """A stage for each child with trainable parameters, with the parameterless ones after it (and those before the
-    first). None: the module is no plain nn.Sequential, or its children share parameters.
+    first); a plain nn.Sequential inside counts as its children. None: the module is none, or children share parameters.
 
     A linear layer with one activation of `solvers.chain.ACTIVATIONS` is a dense stage, if that does the same on
     `sample` `[B, …]`.
@@ -25,7 +25,7 @@ def chain(made: nn.Module, sample: Tensor) -> Chain | None:
     if type(made) is not nn.Sequential or len(list(made.parameters())) != sum(len(list(c.parameters())) for c in made):
         return None
     groups: list[list[Child]] = []
-    for name, child in made.named_children():
+    for name, child in _children(made):
         opens = any(p.requires_grad for p in child.parameters())
         if not groups or (opens and _trainable(groups[-1])):
             groups.append([])
@@ -39,6 +39,14 @@ def chain(made: nn.Module, sample: Tensor) -> Chain | None:
             stages.append(flat if flat and _same(flat, weights, inputs, outputs) else plain)
             inputs = outputs
     return tuple(stages)
+
+
+def _children(made: nn.Sequential, prefix: str = "") -> Iterator[Child]:
+    for name, child in made.named_children():
+        if type(child) is nn.Sequential:
+            yield from _children(child, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", child
 
 
 def _same(stage: Stage, weights: Tensors, inputs: Tensor, outputs: Tensor) -> bool:

@@ -91,6 +91,23 @@ def test_implicit_through_curveball_where_it_has_arrived():
     assert F.cosine_similarity(strengths(exact), strengths(result), dim=0) > 0.999
 
 
+def test_minibatches_for_a_solver_of_all_rows_are_refused():
+    of = training("dladmm", 4)._replace(batches=tiny.batches(ROWS, 20))
+    with pytest.raises(ValueError, match="DLADMM takes all 60 training rows at every step, in one order, not .* of 20"):
+        hypergradient("exact", of, tiny.weights(), HYPER["dladmm"])
+
+
+def test_nothing_to_differentiate_is_refused():
+    with pytest.raises(ValueError, match="hyper is empty: name at least one hyperparameter"):
+        hypergradient("exact", training("curveball", 4), tiny.weights(), {})
+
+
+def test_drmad_through_a_curveball_without_damping():
+    hyper = {**HYPER["curveball"], "damping": tiny.tensor(0.0)}
+    found = hypergradient("drmad", training("curveball", 6), tiny.weights(), hyper)
+    assert all(torch.isfinite(slope).all() for slope in found.gradient.values())
+
+
 class Moving(NamedTuple):
     weights: dict
     velocity: dict

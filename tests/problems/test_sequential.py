@@ -31,6 +31,19 @@ def test_a_sequential_perceptron_is_a_chain_of_dense_stages():
     torch.testing.assert_close(through(stages, other, sample(2, 3)), expected)
 
 
+def test_sequentials_inside_are_taken_apart():
+    inner = nn.Sequential(nn.Linear(6, 4), nn.ReLU())
+    made = nn.Sequential(nn.Sequential(nn.Flatten(), inner), nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 3))
+    stages = chain(made, sample(2, 3))
+    assert stages is not None
+    assert [stage.dense for stage in stages] == [
+        ("0.1.0.weight", "0.1.0.bias", "relu"),
+        ("1.0.weight", "1.0.bias", "identity"),
+        ("2.weight", "2.bias", "identity"),
+    ]
+    torch.testing.assert_close(through(stages, named(made), sample(2, 3)), made(sample(2, 3)))
+
+
 @pytest.mark.parametrize(
     ("layer", "name"),
     [
@@ -103,7 +116,9 @@ def test_a_perceptron_is_its_chain():
 def test_a_stage_that_is_not_dense_is_named():
     stages = chain(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 16, 3)), sample(1, 6, 6))
     assert stages is not None
-    with pytest.raises(ValueError, match=r"dladmm trains fully connected stages only, and 0\.weight, 0\.bias is none"):
+    with pytest.raises(
+        ValueError, match=r"dladmm trains fully connected stages only, .*, and 0\.weight, 0\.bias is none"
+    ):
         layers(stages, "dladmm")
 
 

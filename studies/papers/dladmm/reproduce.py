@@ -3,6 +3,7 @@
     python studies/papers/dladmm/reproduce.py curves        # at the root of the project, with HPO_DATA set
 
     curves          784-200-200-10 on the first 5,000 rows: test accuracy, how far the weights moved, how often L fell
+    grid            exact blocks over ν = ρ and l2, 40 sweeps
     times           processor time of a sweep against rows and against width
     large           the paper's own setting, 784-1000-1000-10 on 55,000 rows, as many sweeps as asked for (--steps)
     derivatives     what DrMAD makes of per-neuron strengths, beside the exact hypergradient, and what that leaves out
@@ -193,6 +194,24 @@ def curves(only: Iterable[str]) -> None:
         row(method.name, *cells, f"{runs[0].train:.3f}", moved, rose, gap, f"{runs[0].seconds:.2f}")
 
 
+def grid() -> None:
+    """Seed 0, He's initial weights, accuracies by sweep."""
+    train, test = parts(5000)
+    shown = (1, 5, 10, 20, 40)
+    row("ν = ρ", "l2", *shown)
+    row(*["---"] * (len(shown) + 2))
+    for rho, r in [(rho, r) for rho in (1e-3, 1e-2, 0.1, 1.0) for r in (1e-5, 1e-4, 1e-3, 1e-2)]:
+        network, weights = started(200, 0, he=True)
+        hyper = {"nu": torch.tensor(rho), "rho": torch.tensor(rho), "l2": torch.tensor(r)}
+        solver = DLADMM(chain(network), F.cross_entropy)
+        state, cells = solver.init(weights, hyper, train), []
+        for t in range(shown[-1]):
+            state = solver.step(state, hyper, train._replace(index=t))
+            if t + 1 in shown:
+                cells.append(f"{accuracy(network, state.weights, test):.3f}")
+        row(rho, r, *cells)
+
+
 def times() -> None:
     """Medians of three sweeps."""
     whole, _ = parts(20000)
@@ -280,7 +299,7 @@ def at(batch: Batch, index: int) -> Batch:
 def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["curves", "times", "large", "derivatives"])
+    parser.add_argument("part", choices=["curves", "grid", "times", "large", "derivatives"])
     parser.add_argument("--only", nargs="*", default=[], help="curves: rows whose names begin so")
     parser.add_argument("--rows", type=int, default=55000)
     parser.add_argument("--width", type=int, default=1000)
@@ -293,6 +312,8 @@ def main() -> None:
     with torch.no_grad():
         if given.part == "curves":
             curves(given.only)
+        elif given.part == "grid":
+            grid()
         elif given.part == "times":
             times()
         else:
