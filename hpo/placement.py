@@ -56,7 +56,7 @@ class Placed(Solver[Any]):
 
     def __init__(self, solver: Solver[Any], space: Space, fixed: Mapping[str, float]) -> None:
         self.solver, self.space, self.fixed = solver, space, fixed
-        self.evaluations, self.whole = solver.evaluations, solver.whole
+        self.evaluations, self.whole, self.readout_rows = solver.evaluations, solver.whole, solver.readout_rows
         self.hyperparameters = {
             g.name: solver.hyperparameters[g.name]._replace(
                 low=g.low, high=g.high, default=g.default, log=g.log, limits=(g.low, g.high)

@@ -93,6 +93,10 @@ def _solver(study: Study, arm: Arm, problem: Problem) -> tuple[Solver[Any], dict
         solver = constructor(*_bound(constructor, key, problem), **settings)
     except ValueError as error:
         raise BadStudy(f"{key}: {error}") from error
+    idle = sorted(set(held) - set(solver.hyperparameters))
+    if idle:
+        raise BadStudy(f"{key}: {idle[0]} has nothing to do with these options: leave it out")
+    declared = solver.hyperparameters
     others = {n for choice in study.training.solver for n in resolve(SOLVERS[choice.name]).hyperparameters}
     dimensions = searched(study.space, declared, others, held, arm.solver.title)
     fixed = {name: r.default for name, r in declared.items() if r.required}

@@ -31,18 +31,22 @@ from solvers.vectors import Tensors, between, flatten, zeros
 
 EVERY = 5
 FACTOR = 0.999**EVERY
+MEMORY = 20
+"""Steps over which the usual ρ and β are averaged."""
 PARALLEL = 1e-12
 """det A / (A₁₁A₂₂) up to which Δ and z count as parallel."""
 
 
 class CurveBallState(NamedTuple):
-    """Weights and z, by name with the weights' shapes; λ, and ρ and β of the last step, scalars."""
+    """Weights and z, by name with the weights' shapes; λ, ρ and β of the last step and their running means, scalars."""
 
     weights: Tensors
     velocity: Tensors
     damping: Tensor
     momentum: Tensor
     rate: Tensor
+    usual_momentum: Tensor
+    usual_rate: Tensor
 
 
 class CurveBall(Solver[CurveBallState]):
@@ -58,17 +62,17 @@ class CurveBall(Solver[CurveBallState]):
 
     hyperparameters: Mapping[str, Range] = {
         "l2": L2,
-        "damping": Range(1e-3, 1e2, 1.0),
+        "damping": Range(1e-3, 1e2, 1.0, at_start=True, auto="global"),
         "learning_rate": LEARNING_RATE._replace(low=0.05, high=2.0, default=1.0, required=False),
         "initial_scale": INITIAL_SCALE,
     }
-    evaluations = 2.4
 
     def __init__(
         self, forward: Forward, criterion: Criterion, chain: Chain | None = None, *, adapt: bool = True
     ) -> None:
         self.output = closed(criterion, "curveball")
         self.forward, self.adapt = forward, adapt
+        self.evaluations = 2.4 if adapt else 7 / 3
         self._linearised = partial(linearised, forward)
         if chain is not None and all(stage.dense is not None for stage in chain):
             self._linearised = partial(perceptron, layers(chain, "curveball"))
@@ -84,7 +88,7 @@ class CurveBall(Solver[CurveBallState]):
         some = next(iter(weights.values()))
         damping, nought = hyper.get("damping"), some.new_zeros(())
         damping = nought + 1 if damping is None else damping
-        return CurveBallState(scaled(weights, hyper), zeros(weights), damping, nought, nought)
+        return CurveBallState(scaled(weights, hyper), zeros(weights), damping, nought, nought, nought, nought)
 
     def step(self, state: CurveBallState, hyper: Tensors, batch: Batch) -> CurveBallState:
         """One step; along −Δ alone (ρ = 0) from rest, and where z is parallel to Δ."""
@@ -114,19 +118,24 @@ class CurveBall(Solver[CurveBallState]):
             with torch.no_grad():
                 change = self._change(weights, after, strengths, outputs, batch)
             damping = damping * _factor(change / foretold.detach()).to(damping.dtype)
-        return CurveBallState(after, ahead, damping, rho, beta)
+        passed = min(batch.index, MEMORY - 1)
+        kept = passed / (passed + 1)
+        usual = (torch.lerp(x, old, kept) for x, old in ((rho, state.usual_momentum), (beta, state.usual_rate)))
+        return CurveBallState(after, ahead, damping, rho, beta, *usual)
 
     def heavy_ball(self, state: CurveBallState, hyper: Tensors, index: int) -> HeavyBall:
         """With v = −z/β and the Hessian for G: rate = learning_rate·β, momentum = ρ − βλ, drag = 1/learning_rate.
 
-        ρ, β and what the training has made of λ are held fixed; a β below 0, as some minibatches ask for, counts as 0.
-        The drag is that of the mean rate of all weights.
+        ρ and β are the usual ones of the last steps: those of a single minibatch, ρ often above 1, would explode over
+        many. They and what the training has made of λ are held fixed; a β below 0 counts as 0. The drag is that of the
+        mean rate of all weights.
         """
         given = {n: setting(hyper, "learning_rate", n, index) for n in state.weights}
         rates = {
             n: torch.ones_like(w) if (r := given[n]) is None else r.expand(w.shape) for n, w in state.weights.items()
         }
-        rho, beta, damping = state.momentum.detach(), state.rate.detach().clamp(min=0), state.damping.detach()
+        rho, beta = state.usual_momentum.detach(), state.usual_rate.detach().clamp(min=0)
+        damping = state.damping.detach()
         start = hyper.get("damping")
         if start is not None:
             at = start.detach()

@@ -50,8 +50,8 @@ class HSIC(Solver[HSICState]):
     are right (the paper's unformatted training), and multiplied by `SHARPNESS`. For classes only. With some initial
     weights a class is coded by all units at rest, and is lost: 3 of 8 seeds on MNIST.
 
-    `scales`: a kernel width for each group of units, in units of σ. `rows`: of how many training rows, evenly spaced,
-    `readout` takes its statistics.
+    `scales`: a kernel width for each group of units, in units of σ, whose range they narrow. `rows`: of how many
+    training rows, evenly spaced, `readout` takes its statistics.
 
     Hyperparameters: `learning_rate` (any grain; the head takes none of it), `head_rate`, `sigma` (σ, in units of √d of
     a layer's width d, for X and Y, too), `beta`, `l2` (global … weight), `initial_scale` (global, layer).
@@ -92,6 +92,11 @@ class HSIC(Solver[HSICState]):
         )
         stride = -(-len(train.targets) // rows)
         self.rows = Batch(-1, train.inputs[::stride], train.targets[::stride])
+        self.readout_rows = len(self.rows.targets)
+        sigma, widest = HSIC.hyperparameters["sigma"], WIDEST / max(scales)
+        narrowed = {"sigma": sigma._replace(high=min(sigma.high, widest), default=min(sigma.default, widest))}
+        rest = {n: r for n, r in HSIC.hyperparameters.items() if self.head or n != "head_rate"}
+        self.hyperparameters = rest | narrowed
 
     def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> HSICState:
         """The weights, zero between groups.

@@ -18,8 +18,8 @@ class Range(NamedTuple):
     `incoming` (a unit's incoming weights and its bias) or `solver` (no weight in particular: one value a solver).
     `log` measures it on a logarithmic scale. `limits`: beyond them the method makes no sense, whatever a user asks for.
     `required`: the solver cannot run without it. `in_loss`: it acts through the training loss alone, so that where the
-    training converges to depends on it and not on the way there. `auto`: the grain at which it is searched when a user
-    leaves the choice to the solver; None: it then stays fixed.
+    training converges to depends on it and not on the way there. `at_start`: it acts before the first step alone.
+    `auto`: the grain at which it is searched when a user leaves the choice to the solver; None: it then stays fixed.
     """
 
     low: float
@@ -31,6 +31,7 @@ class Range(NamedTuple):
     limits: tuple[float, float] = (0.0, math.inf)
     required: bool = False
     in_loss: bool = False
+    at_start: bool = False
     auto: Grain | None = None
 
 
@@ -41,5 +42,5 @@ LEARNING_RATE = Range(
     1e-3, 1.0, 5e-2, grains=GRAINS, target="incoming", limits=(1e-12, math.inf), required=True, auto="layer"
 )
 DECAY = Range(0.0, 0.99, 0.9, log=False, limits=(0.0, 1 - 1e-6))
-INITIAL_SCALE = Range(0.1, 10.0, 1.0, grains=("global", "layer"), target="incoming")
+INITIAL_SCALE = Range(0.1, 10.0, 1.0, grains=("global", "layer"), target="incoming", at_start=True)
 """What the initial weights are multiplied by."""

@@ -79,6 +79,8 @@ class Solver(Protocol[S]):
     """Gradient evaluations that a step costs, on the rows of its batch."""
     whole: bool = False
     """Whether every step takes all training rows, in one order."""
+    readout_rows: int = 0
+    """Rows that `readout` passes through the network."""
 
     def init(self, weights: Tensors, hyper: Tensors, batch: Batch) -> S:
         """The state before the first step; `weights` are multiplied by `initial_scale` (see `scaled`)."""

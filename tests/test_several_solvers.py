@@ -39,6 +39,13 @@ def test_one_solver_twice_is_told_apart_by_its_label():
     assert recipe(content, content.arms()[1], None).fixed == {"momentum": 0.9}
 
 
+def test_options_narrow_what_a_solver_searches():
+    content = several({"name": "hsic", "scales": [1, 4]}, {"name": "hsic", "label": "own", "readout": "assigned"})
+    one, two = (plan(content, arms(content)[f"random+{name}"], None).space for name in ("hsic", "own"))
+    assert next(g for g in one.groups if g.name == "sigma").high == 12.5
+    assert "head_rate" in {g.name for g in one.groups} - {g.name for g in two.groups}
+
+
 def test_all_start_from_the_same_weights_and_data():
     content = several("sgd", "adam")
     one, two = (recipe(content, arms(content)[f"random+{name}"], None) for name in ("sgd", "adam"))
@@ -113,7 +120,7 @@ def test_arms_of_one_name_are_refused(solvers, methods, message):
     ("solver", "message"),
     [
         ({"name": "hsic", "label": "own", "scales": [1, 2, 3]}, r"training\.own: the 8 units of .* do not fall into 3"),
-        ({"name": "hsic", "scales": [1, 4]}, r"training\.hsic: HSIC: a kernel of width 80 .* stay below 50"),
+        ({"name": "hsic", "readout": "assigned", "head_rate": 0.1}, r"training\.hsic: head_rate .* nothing to do"),
         ({"name": "hsic", "batch_size": 1}, r"training\.hsic: a kernel of dependence needs minibatches of 2 rows"),
         (
             {"name": "dladmm", "batch_size": 50},

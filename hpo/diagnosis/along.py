@@ -99,7 +99,7 @@ def _flips(run: Run, followed: _Followed) -> tuple[Flips, ...]:
     if chain is None:
         raise LeftOut("the model is not known to be a chain of layers: a perceptron, or a plain nn.Sequential")
     inputs = run.problem.train.inputs[: min(SIDES, affordable(run.problem, 4))]
-    return descent_path.flips(chain, followed.start.weights, followed.last.weights, inputs)
+    return descent_path.flips(chain, run.read(followed.start), run.read(followed.last), inputs)
 
 
 def _stability(run: Run, followed: _Followed) -> Stability:

@@ -7,8 +7,9 @@ Here a few states ("knots") are kept, still independent of T, and all steps betw
 stable. Any solver will do that tells its heavy-ball form: only the knots are read.
 
 `steps: S` asks for the paper's own pass instead: S steps of the backward loop along the line through the knots. That is
-also the pass, with S = T, for a solver without a heavy-ball form: leaves of the state that follow from the weights are
-then made anew from the weights on the line, and the adjoint's length is bounded. It saves memory there, and no time.
+also the pass, with S = T, for a solver without a heavy-ball form, the adjoint's length being bounded. It saves memory
+there, and no time; a solver says in `between` which leaves of its state follow from the weights on the line. (dlADMM's
+do not: made anew by a forward pass they lie far from where its sweeps go, and the pass explodes.)
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class DrMAD:
 
     The curvature of the segments is that of the training's criterion on its outputs: an SGD whose own loss is another
     one needs `exact`. Through Adam, whose rates follow the gradients, they are far less faithful than through SGD.
+    Through HSIC those of l2 and head_rate are good, those of learning_rate, sigma and beta may have the wrong sign.
     Serves l2 and learning_rate at any grain, momentum and initial_scale; the paper's pass serves everything.
     Cost, in gradient evaluations: (knots − 1) · (1 + 4/3 krylov) · rows/batch, or 4 S; and the validation gradient.
     """
@@ -188,4 +190,4 @@ class DrMAD:
 
     def _loss(self, training: Training, weights: Tensors) -> torch.Tensor:
         batch = self._batch(training, 1)
-        return training.criterion(training.forward(weights, batch.inputs), batch.targets)
+        return training.criterion(training.forward(training.solver.readout(weights), batch.inputs), batch.targets)

@@ -164,7 +164,7 @@ def unreached(training: Training, hyper: Tensors, final: State) -> Tensor:
         if ball is None:
             name = type(training.solver).__name__
             raise ValueError(f"implicit cannot tell what damping {training.steps} steps of {name} amount to: give one")
-        return (1 - ball.momentum) / (flatten(ball.rate) * training.steps)
+        return ((1 - ball.momentum) / (flatten(ball.rate) * training.steps)).clamp(min=0.0)
 
 
 class _Slope(NamedTuple):

@@ -71,11 +71,15 @@ def sweep(
 ) -> Swept:
     """`steps` times  y ← y − x ;  sum_y += y ;  sum_x += x ;  x ← x + A y ;  y ← (momentum − drag·A) y, in the space.
 
-    Eigenvalues of A are clamped to [0, clamp/(1 + 2·drag)]: outside [0, 2(1 + momentum)/(1 + 2·drag)) the recursion
-    explodes. Each eigenvalue gives a 4×4 matrix, raised to the power `steps` by squaring in float64: O(m log steps).
+    Eigenvalues of A are clamped to [0, clamp·min(1, 1 + momentum)/(1 + 2·drag)], and with a drag momentum to ±0.99:
+    outside [0, 2(1 + momentum)/(1 + 2·drag)) the recursion explodes. Each eigenvalue gives a 4×4 matrix, raised to the
+    power `steps` by squaring in float64: O(m log steps).
     """
-    theta = space.values if clamp is None else space.values.clamp(0.0, clamp / (1 + 2 * drag))
-    one, nought, mu = torch.ones_like(theta), torch.zeros_like(theta), momentum.double() - drag * theta
+    usual, theta = momentum.double(), space.values
+    if clamp is not None:
+        usual = usual.clamp(-0.99, 0.99) if drag else usual
+        theta = torch.minimum(theta.clamp(min=0.0), clamp * (1 + usual).clamp(max=1.0) / (1 + 2 * drag))
+    one, nought, mu = torch.ones_like(theta), torch.zeros_like(theta), usual - drag * theta
     rows = [
         torch.stack([1 - theta, theta, nought, nought], dim=-1),
         torch.stack([-mu, mu, nought, nought], dim=-1),

@@ -80,14 +80,14 @@ class Online:
         self.rate, self.betas = rate, betas
 
     def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
-        """See the class. Raises ValueError for schedules and initial_scale, for a hyperparameter whose range the
-        solver does not declare, and for a training that ends before the first move.
+        """See the class. Raises ValueError for schedules and what acts at the start, for a hyperparameter whose range
+        the solver does not declare, and for a training that ends before the first move.
         """
         moved = training.sought(hyper)
         scales(training.solver, moved)
         if training.steps < self.every:
             raise ValueError(f"every {self.every} is more than the {training.steps} steps of the training: lower it")
-        share = self._rows(training) / len(training.batches(0).targets)
+        share = (self._rows(training) + training.solver.readout_rows) / len(training.batches(0).targets)
         moves = training.steps // self.every
         moments = 3 * 8 * sum(x.numel() for x in moved.values())
         memory = 2 * state_bytes(training, weights, hyper) + moments
@@ -178,9 +178,11 @@ def scales(solver: Solver[Any], hyper: Tensors) -> dict[str, Scale]:
         raise ValueError(
             f"online makes schedules itself, it cannot move {', '.join(schedules)}: give one value for all"
         )
-    if "initial_scale" in families(hyper):
+    declared = solver.hyperparameters
+    starting = [name for name in families(hyper) if name in declared and declared[name].at_start]
+    if starting:
         raise ValueError(
-            "online cannot move initial_scale, which acts before the first step: leave it out, or use exact"
+            f"online cannot move {', '.join(starting)}, which acts before the first step: leave it out, or use exact"
         )
     unknown = [name for name in families(hyper) if name not in solver.hyperparameters]
     if unknown:

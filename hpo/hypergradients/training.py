@@ -193,7 +193,8 @@ def validation_gradient(training: Training, weights: Tensors) -> dict[str, Tenso
 
 def validation_evaluations(training: Training) -> float:
     """What `validation_gradient` is charged."""
-    return len(training.validation.targets) / len(training.batches(0).targets)
+    rows = len(training.validation.targets) + training.solver.readout_rows
+    return rows / len(training.batches(0).targets)
 
 
 def state_bytes(training: Training, weights: Tensors, hyper: Tensors) -> int:

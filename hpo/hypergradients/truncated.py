@@ -27,7 +27,7 @@ from solvers.vectors import Tensors
 class Truncated:
     """The backward loop over the last `steps` of the recorded training: what a value did before them does not count.
 
-    Any hyperparameter but those of the start (initial_scale, schedules), of any solver whose step is differentiable.
+    Any hyperparameter but those of the start (initial_scale, schedules, …), of any solver whose step is differentiable.
     Raises ValueError for fewer than one step. Cost: 4 gradient evaluations for each of the steps; memory: their states.
     """
 
@@ -39,7 +39,9 @@ class Truncated:
     def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
         """4 a step, and the validation gradient."""
         sought = training.sought(hyper)
-        early = sorted({n for n in sought if n.endswith("[t]")} | ({"initial_scale"} & {*families(sought)}))
+        declared = training.solver.hyperparameters
+        starting = {name for name in families(sought) if name in declared and declared[name].at_start}
+        early = sorted({n for n in sought if n.endswith("[t]")} | starting)
         if early and self.steps < training.steps:
             raise ValueError(
                 f"truncated does not reach the first steps, where {', '.join(early)} acts: use exact, or leave it out"

@@ -150,7 +150,7 @@ def test_heavy_ball_form_describes_the_step(name):
 VELOCITY = {
     "sgd": lambda state, ball: state.velocity,
     "adam": lambda state, ball: {n: m / (1 - ball.momentum) for n, m in state.mean.items()},
-    "curveball": lambda state, ball: {n: -z / state.rate for n, z in state.velocity.items()},
+    "curveball": lambda state, ball: {n: -z / state.usual_rate for n, z in state.velocity.items()},
 }
 
 

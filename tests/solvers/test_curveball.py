@@ -277,7 +277,7 @@ def test_heavy_ball_is_the_recursion_where_the_hessian_is_the_gauss_newton_matri
     hyper = {"damping": tiny.tensor(0.4), "learning_rate": tiny.tensor(0.6), "l2": tiny.tensor(l2)}
     before, after = problem.trained({n: x.item() for n, x in hyper.items()}, 4, adapt=False)[-2:]
     solver = CurveBall(problem.forward, F.mse_loss, adapt=False)
-    ball = solver.heavy_ball(after, hyper, 3)
+    ball = solver.heavy_ball(after._replace(usual_momentum=after.momentum, usual_rate=after.rate), hyper, 3)
     bent = 2 * problem.inputs.t() @ problem.inputs / len(problem.targets) + l2 * torch.eye(5, dtype=torch.float64)
     gradient = torch.func.grad(lambda w: problem.value(before._replace(weights={"w": w}), l2))(before.weights["w"])
     velocity = -before.velocity["w"] / after.rate
@@ -293,6 +293,7 @@ def test_heavy_ball_is_differentiable_in_damping_and_learning_rate():
     assert state.damping != 5
     knobs = {n: x.clone().requires_grad_() for n, x in hyper.items()}
     ball = solver.heavy_ball(state, knobs, 9)
+    state = state._replace(momentum=state.usual_momentum, rate=state.usual_rate)
     torch.testing.assert_close(ball.momentum, state.momentum - state.rate * state.damping)
     by_damping, by_rate = torch.autograd.grad(ball.momentum + ball.rate["layers.0.weight"].sum(), list(knobs.values()))
     torch.testing.assert_close(by_damping, -state.rate * state.damping / 5)
@@ -305,7 +306,9 @@ def test_heavy_ball_is_differentiable_in_damping_and_learning_rate():
 def test_heavy_ball_takes_a_negative_beta_for_0():
     batch = tiny.part(1, 20)
     solver = made("by hand")
-    state = solver.init(tiny.weights(), {}, batch)._replace(rate=tiny.tensor(-0.5), momentum=tiny.tensor(0.9))
+    state = solver.init(tiny.weights(), {}, batch)._replace(
+        usual_rate=tiny.tensor(-0.5), usual_momentum=tiny.tensor(0.9)
+    )
     ball = solver.heavy_ball(state, {}, 0)
     assert not any(rate.any() for rate in ball.rate.values())
     assert ball.momentum == 0.9
@@ -402,3 +405,13 @@ def test_the_linear_network_takes_as_many_iterations_as_published():
         return inputs @ weights["first"].T @ weights["second"].T
 
     assert 25 < mean_iterations(forward, 1.0, 1.0, starts, lambda: (inputs, inputs @ true.mT), 80) < 45
+
+
+def test_the_usual_figures_are_means_of_the_last_steps():
+    solver, batch = made("by hand"), tiny.batches(tiny.part(1, 60), 20)
+    hyper = {"damping": tiny.tensor(1.0)}
+    state, seen = solver.init(tiny.weights(), hyper, batch(0)), []
+    for t in range(6):
+        state = solver.step(state, hyper, batch(t))
+        seen.append(torch.stack([state.momentum, state.rate]))
+        torch.testing.assert_close(torch.stack([state.usual_momentum, state.usual_rate]), torch.stack(seen).mean(dim=0))
