@@ -62,7 +62,7 @@ class CurveBall(Solver[CurveBallState]):
 
     hyperparameters: Mapping[str, Range] = {
         "l2": L2,
-        "damping": Range(1e-3, 1e2, 1.0, at_start=True, auto="global"),
+        "damping": Range(1e-3, 1e2, 1.0, at_start=True),
         "learning_rate": LEARNING_RATE._replace(low=0.05, high=2.0, default=1.0, required=False),
         "initial_scale": INITIAL_SCALE,
     }

@@ -99,8 +99,8 @@ class Database:
             version = connection.scalar(select(VersionRow.version_num))
             if version != VERSION:
                 raise BadStorage(
-                    f"{self.name}: made by another hpo, probably a newer one (its tables have version {version}, "
-                    f"this hpo knows {VERSION}): upgrade hpo, or give another database"
+                    f"{self.name}: made by another hpo (its tables have version {version}, this one knows {VERSION}): "
+                    "use that one, or give another database"
                 )
             if create:  # SQLite lets BEGIN IMMEDIATE pass on a read-only file; a write tells now, not after an hour
                 session.execute(update(VersionRow).values(version_num=VERSION))

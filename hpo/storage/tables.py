@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from hpo.trial import TrialState
 
-VERSION = "0001"
+VERSION = "0002"
 
 ArmState = Literal["open", "complete", "failed"]
 """`open` until `Ledger.finish`; a changed budget opens a finished arm again."""
