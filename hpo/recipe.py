@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import torch
 
 from hpo import options, spec
+from hpo.dimension import Dimension, searched
 from hpo.failures import BadStudy
 from hpo.hypergradients import HYPERGRADIENTS
 from hpo.hypergradients.training import Hypergradient, Training, method
 from hpo.problems.minibatches import Minibatches
 from hpo.problems.problem import Problem, build
 from hpo.registry import ALONGSIDE, DECIDERS, STRATEGIES, resolve
-from hpo.space import Dimension, searched
 from hpo.spec import Arm, Study
 from solvers import SOLVERS
 from solvers.ranges import Range

@@ -14,20 +14,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Strict, Tag, field_validator, model_validator
 
+from hpo.choices import Method, SolverChoice, Whole, named
+from hpo.dimension import SOLVER, Dimension, Entry
 from hpo.failures import unknown
-from hpo.registry import DECIDERS, EXECUTORS, SOURCES, STRATEGIES
-from hpo.space import SOLVER, Dimension, Entry
-from solvers import SOLVERS
-from solvers.ranges import Grain
+from hpo.registry import EXECUTORS, SOURCES
 
-Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
 """Not a text or a truth value that could be read as one."""
 
 Rows = Whole | Number
 """A number of rows (an integer), or a fraction of them (between 0 and 1)."""
-
-METHODS = sorted((set(STRATEGIES) - set(DECIDERS.values())) | set(DECIDERS))
 
 
 class _Part(BaseModel, frozen=True, extra="forbid"):
@@ -91,38 +87,6 @@ class Problem(_Part, frozen=True):
         return model
 
 
-class _Choice(BaseModel, frozen=True, extra="allow"):
-    """Something chosen by name; every other key is an option of its own."""
-
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class SolverChoice(_Choice, frozen=True):
-    """A solver by name; other keys are options of its constructor, or hyperparameters it keeps fixed.
-
-    `steps`, `batch_size`: its own, in place of the training's. `label`: what tells it from another choice of the same.
-    """
-
-    steps: Whole | None = Field(default=None, ge=1)
-    batch_size: Whole | None = Field(default=None, ge=1)
-    label: str | None = None
-
-    @property
-    def title(self) -> str:
-        return self.label or self.name
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in SOLVERS:
-            raise ValueError(unknown("solver", name, SOLVERS))
-        return name
-
-
 class Training(_Part, frozen=True):
     """How one training goes. `solver` may be a list: one arm each."""
 
@@ -133,7 +97,7 @@ class Training(_Part, frozen=True):
     @field_validator("solver", mode="before")
     @classmethod
     def _list(cls, solver: object) -> object:
-        return tuple(_named(one) for one in (solver if isinstance(solver, list | tuple) else [solver]))
+        return tuple(named(one) for one in (solver if isinstance(solver, list | tuple) else [solver]))
 
     @field_validator("solver")
     @classmethod
@@ -142,24 +106,6 @@ class Training(_Part, frozen=True):
         if not titles or len(set(titles)) != len(titles):
             raise ValueError(f"{titles} must name one solver or several different ones: give each its own label")
         return solvers
-
-
-class Method(_Choice, frozen=True):
-    """A method by name; `per` asks for a coarser grain of the space, other keys are options of the method."""
-
-    per: Grain | None = None
-    label: str | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in METHODS:
-            raise ValueError(unknown("method", name, METHODS))
-        return name
-
-    @property
-    def title(self) -> str:
-        return self.label or (f"{self.name}-{self.per}" if self.per else self.name)
 
 
 class Budget(_Part, frozen=True):
@@ -245,7 +191,7 @@ class Study(_Part, frozen=True):
     @field_validator("methods", mode="before")
     @classmethod
     def _methods(cls, methods: object) -> object:
-        return tuple(_named(one) for one in methods) if isinstance(methods, list | tuple) else methods
+        return tuple(named(one) for one in methods) if isinstance(methods, list | tuple) else methods
 
     @field_validator("methods")
     @classmethod
@@ -312,7 +258,3 @@ class Study(_Part, frozen=True):
         """SHA-256 of the canonical JSON."""
         text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _named(entry: object) -> object:
-    return {"name": entry} if isinstance(entry, str) else entry

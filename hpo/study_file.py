@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from hpo.dimension import Dimension
 from hpo.failures import BadStudy, unknown
-from hpo.space import Dimension
 from hpo.spec import Budget, Perceptron, Problem, Resources, Split, Study, Training
 
 

@@ -5,11 +5,12 @@ import pytest
 import tiny
 import torch
 
+from hpo.dimension import Dimension
 from hpo.hypergradients.forward import entries
 from hpo.hypergradients.training import hypergradient
 from hpo.placement import Placed, gather, place
 from hpo.problems.network import perceptron
-from hpo.space import Dimension, resolve
+from hpo.space import resolve
 from solvers.adam import Adam
 from solvers.sgd import SGD
 from solvers.vectors import leaves

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from hpo import study_file
+from hpo.choices import METHODS
 from hpo.cli import main
 from hpo.hypergradients import HYPERGRADIENTS
 from hpo.registry import resolve
-from hpo.spec import METHODS
 from solvers import SOLVERS
 
 ROOT = Path(__file__).parent.parent

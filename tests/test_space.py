@@ -6,10 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo.dimension import Dimension, searched
 from hpo.failures import BadStudy
 from hpo.placement import gather, place
 from hpo.problems.network import perceptron
-from hpo.space import Dimension, Space, Weight, resolve, searched
+from hpo.space import Space, Weight, resolve
 from solvers.adam import Adam
 from solvers.sgd import SGD
 from solvers.solver import required

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from hpo.dimension import Dimension
 from hpo.problems.network import GAINS, perceptron
-from hpo.space import Dimension, Weight, resolve
+from hpo.space import Weight, resolve
 from hpo.spec import Perceptron
 from solvers.ranges import L2, LEARNING_RATE
 
