@@ -170,8 +170,8 @@ def hypergradient(
         raise ValueError(
             f"{said} takes all {rows} training rows at every step, in one order, not minibatches of {given}"
         )
-    check(training.solver, weights, values, training.batches, training.steps)
     charge = derivative.charge(training, weights, values)
+    check(training.solver, weights, values, training.batches, training.steps)
     following = derivative.follow(training, weights, values)
     state = next(state for step, state in following if step == training.steps)
     found = conclude(following)
