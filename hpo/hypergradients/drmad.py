@@ -113,7 +113,8 @@ class DrMAD:
         Not served, but by the paper's pass: Adam's betas, whose effect the heavy-ball form cuts, and what only a user's
         own loss reads.
         """
-        passed, _, knots, spacing = self._route(training, weights, hyper)
+        start = training.solver.init(weights, hyper, training.batches(0))
+        passed, _, knots, spacing = self._route(training, start, hyper)
         cut = set() if passed is not None else set(families(training.sought(hyper))) - TRUSTED
         if cut:
             names = ", ".join(sorted(cut))
@@ -139,7 +140,8 @@ class DrMAD:
 
     def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
         """The training, keeping the knots; then segment by segment from the last knot to the first."""
-        route = self._route(training, weights, hyper)
+        start = training.solver.init(weights, hyper, training.batches(0))
+        route = self._route(training, start, hyper)
         keeps, states = set(kept(route.spacing, route.knots, training.steps)), dict[int, State]()
         for step, state in walk(training, weights, hyper, {*stops, *keeps}):
             if step in keeps:
@@ -150,7 +152,7 @@ class DrMAD:
 
     def pull_back(self, training: Training, hyper: Tensors, states: Mapping[int, State]) -> Reversed:
         """The adjoint at the first knot, and λ̄; `states`: the kept ones by step, from any solver."""
-        route = self._route(training, states[0].weights, hyper)
+        route = self._route(training, states[0], hyper)
         with torch.no_grad():
             knots = chosen(route.spacing, route.knots, states, lambda w: self._loss(training, w))
         path = [Segment(a, b, states[a], states[b]) for a, b in pairwise(knots)]
@@ -169,11 +171,10 @@ class DrMAD:
         first = path[0].first
         return Reversed(final_adjoint(first, unflatten(a, first.weights)), total, None)
 
-    def _route(self, training: Training, weights: Tensors, hyper: Tensors) -> Route:
+    def _route(self, training: Training, start: State, hyper: Tensors) -> Route:
         """The paper's pass where it was asked for or the solver is no heavy ball; and the states either needs."""
         with torch.no_grad():
-            state = training.solver.init(weights, hyper, training.batches(0))
-            rolls = training.solver.heavy_ball(state, hyper, 0) is not None
+            rolls = training.solver.heavy_ball(start, hyper, 0) is not None
         knots, spacing = (4, "late") if rolls else (9, "time")
         passed = self.steps if self.steps is not None else None if rolls else training.steps
         return Route(passed, not rolls, self.knots or knots, self.spacing or spacing)
