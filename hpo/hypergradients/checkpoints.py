@@ -11,7 +11,7 @@ steps. Twice √(T/2) states reverse T steps at one forward pass more; 12 states
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from itertools import pairwise
 from math import comb
 
@@ -45,7 +45,7 @@ def enough(steps: int) -> int:
 
 
 def backwards(
-    training: Training, hyper: Tensors, states: dict[int, State], stop: int, slots: int
+    training: Training, hyper: Tensors, states: MutableMapping[int, State], stop: int, slots: int
 ) -> Iterator[tuple[int, State]]:
     """(t, the state before step t) from stop − 1 down to the first of `states`, which is emptied on the way.
 

@@ -22,7 +22,8 @@ import torch
 
 from hpo.hypergradients.adjoint import Reversed, final_adjoint, pull_back_start
 from hpo.hypergradients.curvature import PRODUCT, Kind
-from hpo.hypergradients.knots import Spacing, chosen, kept
+from hpo.hypergradients.kept import Kept
+from hpo.hypergradients.knots import Spacing, chosen, places
 from hpo.hypergradients.line import along_the_line
 from hpo.hypergradients.segment import Reduction, Segment, pull_back_segment
 from hpo.hypergradients.training import (
@@ -30,11 +31,12 @@ from hpo.hypergradients.training import (
     Charge,
     Following,
     Training,
+    begun,
     families,
+    onwards,
     state_bytes,
     validation_evaluations,
     validation_gradient,
-    walk,
 )
 from solvers.solver import Batch, State
 from solvers.vectors import Tensors, flatten, unflatten, zeros
@@ -119,7 +121,7 @@ class DrMAD:
         if cut:
             names = ", ".join(sorted(cut))
             raise ValueError(f"drmad cannot differentiate {names}: use exact, or leave it out of the space")
-        states = len(kept(spacing, knots, training.steps))
+        states = len(places(spacing, knots, training.steps))
         memory = states * state_bytes(training, weights, hyper)
         share = self._rows(training) / len(training.batches(0).targets)
         looking = LOSS * share * states if spacing == "loss" else 0.0
@@ -138,15 +140,18 @@ class DrMAD:
         basis = 5 * self.krylov * sum(w.numel() * w.element_size() for w in weights.values())
         return Charge(segments * each * share + looking + validation_evaluations(training), memory + basis)
 
-    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
+    def follow(
+        self,
+        training: Training,
+        weights: Tensors,
+        hyper: Tensors,
+        stops: Collection[int] = (),
+        kept: Kept | None = None,
+    ) -> Following:
         """The training, keeping the knots; then segment by segment from the last knot to the first."""
-        start = training.solver.init(weights, hyper, training.batches(0))
-        route = self._route(training, start, hyper)
-        keeps, states = set(kept(route.spacing, route.knots, training.steps)), dict[int, State]()
-        for step, state in walk(training, weights, hyper, {*stops, *keeps}):
-            if step in keeps:
-                states[step] = state
-            yield step, state
+        states = begun(training, weights, hyper, kept)
+        route = self._route(training, states.start, hyper)
+        yield from onwards(training, hyper, states, stops, places(route.spacing, route.knots, training.steps))
         found = self.pull_back(training, hyper, states)
         return pull_back_start(training, weights, hyper, found).derivative
 

@@ -12,17 +12,18 @@ from typing import Literal
 
 from hpo.hypergradients.adjoint import final_adjoint, pull_back_start, reverse
 from hpo.hypergradients.checkpoints import again, backwards, enough, spine
+from hpo.hypergradients.kept import Kept
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
     Following,
     Training,
+    begun,
+    onwards,
     state_bytes,
     validation_evaluations,
     validation_gradient,
-    walk,
 )
-from solvers.solver import State
 from solvers.vectors import Tensors
 
 MIB = 2**20
@@ -49,16 +50,19 @@ class Exact:
         memory = min(slots + 1, training.steps) * state_bytes(training, weights, hyper)
         return Charge(evaluations + validation_evaluations(training), memory)
 
-    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
+    def follow(
+        self,
+        training: Training,
+        weights: Tensors,
+        hyper: Tensors,
+        stops: Collection[int] = (),
+        kept: Kept | None = None,
+    ) -> Following:
         """The training, keeping what the backward loop starts from; then the loop."""
         slots, steps = self._slots(training, weights, hyper), training.steps
-        kept, states = set(spine(0, steps, slots)), dict[int, State]()
-        final = None
-        for step, final in walk(training, weights, hyper, {*stops, *kept}):
-            if step in kept:
-                states[step] = final
-            yield step, final
-        assert final is not None  # a walk yields at least its start
+        states = begun(training, weights, hyper, kept)
+        yield from onwards(training, hyper, states, stops, set(spine(0, steps, slots)))
+        final = states.pop(steps)
         start = final_adjoint(final, validation_gradient(training, final.weights))
         path = backwards(training, hyper, states, steps, slots)
         found = reverse(training.solver, path, hyper, training.batches, start)

@@ -82,7 +82,7 @@ def multiplied(c: Tensor, lost: Remainders, by: Fraction) -> tuple[Tensor, Remai
     n, d = by.numerator, by.denominator
     whole, remainder = _split(c, d)
     register, digit = _split(remainder.add_(lost.register, alpha=d), n)
-    after = Remainders(register, -(-lost.bound * d // n), lost.words)
+    after = Remainders(register, _grown(lost.bound, by), lost.words)
     return digit.add_(whole, alpha=n), _spilled(after) if after.bound > _FULL else after
 
 
@@ -95,6 +95,21 @@ def divided(c: Tensor, lost: Remainders, by: Fraction) -> tuple[Tensor, Remainde
     whole, digit = _split(c, n)
     register, remainder = _split(digit.add_(lost.register, alpha=n), d)
     return remainder.add_(whole, alpha=d), Remainders(register, lost.bound * n // d, lost.words)
+
+
+def bounds(by: Fraction, times: int) -> tuple[int, list[int]]:
+    """The bound of the register after so many multiplications by one fraction, and those of its words."""
+    bound, words = 1, list[int]()
+    for _ in range(times):
+        bound = _grown(bound, by)
+        if bound > _FULL:
+            words.append(bound)
+            bound = _left(bound)
+    return bound, words
+
+
+def _grown(bound: int, by: Fraction) -> int:
+    return -(-bound * by.denominator // by.numerator)
 
 
 def _split(x: Tensor, by: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from hpo.hypergradients.adjoint import blamed
+from hpo.hypergradients.kept import Kept, States, ahead, recall, replace
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
@@ -73,16 +73,32 @@ class Forward:
         states = len(found) + 2 * min(self.chunk, len(found))
         return Charge(evaluations + validation_evaluations(training), states * state_bytes(training, weights, hyper))
 
-    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
+    def follow(
+        self,
+        training: Training,
+        weights: Tensors,
+        hyper: Tensors,
+        stops: Collection[int] = (),
+        kept: Kept | None = None,
+    ) -> Following:
         """The training and its tangents, step by step."""
         state, chunks = start(training, weights, hyper, self.chunk)
-        yield 0, state
         lasted = torch.zeros_like(height(chunks), dtype=torch.long)  # looked at once: a look waits for the device
-        for begin, end in pairwise(sorted({0, training.steps, *stops})):
-            for t in range(begin, end):
+        states = States(state, training.steps, kept)
+        here, state = states.last, states[states.last]
+        if here:
+            lasted, chunks = handed_out(recall(states.kept, "tangents", here), chunks)
+        for stop in ahead(here, {training.steps, *stops}):
+            states.only()  # what is kept is let go until the next stop: no tangent is there twice
+            replace(states.kept, "tangents", stop, [])
+            for t in range(here, stop):
                 state = advance(training, state, hyper, chunks, t)
                 lasted = lasted + torch.isfinite(height(chunks))  # what is not finite stays so
-            yield end, state
+            states[stop] = state
+            states.only(stop)
+            replace(states.kept, "tangents", stop, [lasted, *(z for chunk in chunks for z in chunk.tangents)])
+            here = stop
+            yield stop, state
         slopes = products(validation_gradient(training, state.weights), state, chunks)
         gradient = unflatten(slopes, training.sought(hyper))
         exploded = int(lasted)
@@ -127,6 +143,13 @@ def start(training: Training, weights: Tensors, hyper: Tensors, size: int) -> tu
     parts = [found[i : i + size] for i in range(0, len(found), size)]
     chunks = [through(graphs, Chunk(part, units(sought, part), []), 0) for part in parts]
     return training.solver.init(weights, hyper, first), chunks
+
+
+def handed_out(kept: Sequence[Tensor], chunks: Sequence[Chunk]) -> tuple[Tensor, list[Chunk]]:
+    """What lasted, and the chunks with the tangents that were kept after it, one chunk's after the other's."""
+    each = (len(kept) - 1) // max(1, len(chunks))
+    parts = [kept[1 + i * each : 1 + (i + 1) * each] for i in range(len(chunks))]
+    return kept[0], [chunk._replace(tangents=part) for chunk, part in zip(chunks, parts, strict=True)]
 
 
 def advance(training: Training, state: State, hyper: Tensors, chunks: list[Chunk], t: int) -> State:

@@ -22,15 +22,17 @@ from torch import Tensor
 
 from hpo.hypergradients.curvature import PRODUCT, Kind, Product, gauss_newton
 from hpo.hypergradients.inverse import POWERS, Solution, conjugate_gradient, neumann, nystrom
+from hpo.hypergradients.kept import Kept
 from hpo.hypergradients.training import (
     Charge,
     Derivative,
     Following,
     Training,
+    begun,
     families,
+    onwards,
     validation_evaluations,
     validation_gradient,
-    walk,
 )
 from solvers.solver import Batch, Loss, State, gradient, loss_gradient, penalty
 from solvers.vectors import Tensors, flatten
@@ -121,15 +123,18 @@ class Implicit:
         memory = vectors * sum(w.numel() * w.element_size() for w in weights.values())
         return Charge(each * share + validation_evaluations(training), memory)
 
-    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
+    def follow(
+        self,
+        training: Training,
+        weights: Tensors,
+        hyper: Tensors,
+        stops: Collection[int] = (),
+        kept: Kept | None = None,
+    ) -> Following:
         """The training; then the linear system at its end."""
-        walked = walk(training, weights, hyper, stops)
-        step, start = next(walked)
-        yield step, start
-        final = start
-        for step, final in walked:
-            yield step, final
-        return self.differentiate(training, hyper, start.weights, final)
+        states = begun(training, weights, hyper, kept)
+        yield from onwards(training, hyper, states, stops)
+        return self.differentiate(training, hyper, states.start.weights, states[training.steps])
 
     def differentiate(self, training: Training, hyper: Tensors, start: Tensors, final: State) -> Derivative:
         """The derivative at `final` as if it were stationary; 0 for what acts outside the loss."""

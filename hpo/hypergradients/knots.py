@@ -24,7 +24,7 @@ CANDIDATES = 8
 """States kept for each segment where the knots are chosen afterwards."""
 
 
-def kept(spacing: Spacing, knots: int, steps: int) -> list[int]:
+def places(spacing: Spacing, knots: int, steps: int) -> list[int]:
     """The steps whose states must be kept, 0 and T included; their number does not grow with T."""
     segments = knots - 1
     if spacing == "late":

@@ -23,26 +23,28 @@ noisy. The values at the end are those that suited the end, not the best ones to
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from itertools import pairwise, repeat
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hpo.hypergradients.adjoint import final_adjoint, reverse
+from hpo.hypergradients.kept import Kept, ahead, recall, replace
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
     Derivative,
     Following,
     Training,
+    begun,
     families,
     state_bytes,
     validation_gradient,
 )
 from solvers.ranges import Range
 from solvers.solver import Batch, Solver, State, run
-from solvers.vectors import Tensors, finite, zeros
+from solvers.vectors import Tensors, finite, leaves, rebuild, zeros
 
 EPSILON = 1e-12
 LINEAR_UNITS = 10.0
@@ -93,29 +95,36 @@ class Online:
         memory = 2 * state_bytes(training, weights, hyper) + moments
         return Charge(moves * (GRADIENT_OF_STEP * training.evaluations(self.terms) + share), memory)
 
-    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
+    def follow(
+        self,
+        training: Training,
+        weights: Tensors,
+        hyper: Tensors,
+        stops: Collection[int] = (),
+        kept: Kept | None = None,
+    ) -> Following:
         """The training with its moves, the last of them after step T if that is one of theirs."""
         moved = training.sought(hyper)
         along = scales(training.solver, moved)
         due = range(self.every, training.steps + 1, self.every)
-        halts = sorted({0, training.steps, *stops, *due, *(step - 1 for step in due)})
-        slopes = {name: x.double() for name, x in zeros(hyper).items()}
-        outer = Outer({name: along[name].coordinate(x.double()) for name, x in moved.items()}, slopes, slopes)
-        skipped = 0
-        state = training.solver.init(weights, hyper, training.batches(0))
-        yield 0, state
-        for start, stop in pairwise(halts):
-            before, state = state, run(training.solver, state, hyper, training.batches, start, stop)
-            yield stop, state
-            if stop not in due:
-                continue
-            slopes = self.slopes(training, before, state, hyper, start)
-            if finite(training.sought(slopes)):
+        halts = {training.steps, *stops, *due, *(step - 1 for step in due)}
+        outer = unmoved({name: along[name].coordinate(x.double()) for name, x in moved.items()}, hyper)
+        states = begun(training, weights, hyper, kept)
+        here = states.last
+        if here:
+            outer = rebuild(outer, recall(states.kept, "outer", here))
+            hyper = reached(outer, along, hyper)
+        for stop in ahead(here, halts):
+            states[stop] = run(training.solver, states[here], hyper, training.batches, here, stop)
+            states.only(stop, stop - 1 if stop in due else stop)
+            replace(states.kept, "outer", stop, leaves(outer))
+            here = stop
+            yield stop, states[stop]
+            if stop in due:
+                slopes = self.slopes(training, states[stop - 1], states[stop], hyper, stop - 1)
                 outer = self._moved(outer, along, hyper, slopes)
-                hyper = {**hyper, **{n: along[n].value(z).to(hyper[n]) for n, z in outer.coordinates.items()}}
-            else:
-                skipped += 1
-        return Derivative(slopes, {"moves": outer.moves, "skipped": skipped}, hyper)
+                hyper = reached(outer, along, hyper)
+        return Derivative(dict(outer.slopes), {"moves": int(outer.moves), "skipped": int(outer.skipped)}, hyper)
 
     def slopes(self, training: Training, before: State, after: State, hyper: Tensors, t: int) -> dict[str, Tensor]:
         """g after step t, which led from `before` to `after`: by name, in float64 and natural units."""
@@ -124,10 +133,12 @@ class Online:
         return reverse(training.solver, path, hyper, training.batches, final_adjoint(after, ahead)).total
 
     def _moved(self, outer: Outer, along: Mapping[str, Scale], hyper: Tensors, slopes: Tensors) -> Outer:
-        """One step of Adam in every coordinate, within the limits."""
+        """One step of Adam in every coordinate, within the limits; none along slopes that are not finite."""
+        if not finite({name: slopes[name] for name in outer.coordinates}):
+            return outer._replace(slopes=slopes, skipped=outer.skipped + 1)
         beta1, beta2 = self.betas
-        moves = outer.moves + 1
-        found = Outer({}, {}, {}, moves)
+        moves = int(outer.moves) + 1
+        found = Outer({}, {}, {}, slopes, outer.moves + 1, outer.skipped)
         for name, z in outer.coordinates.items():
             slope = slopes[name] * along[name].slope(hyper[name].double())
             mean = torch.lerp(slope, outer.mean[name], beta1)
@@ -151,12 +162,29 @@ class Online:
 
 
 class Outer(NamedTuple):
-    """Where the moves have led: every hyperparameter's coordinate z, and the two moments of its derivatives."""
+    """Where the moves have led: every hyperparameter's coordinate z, and the two moments of its derivatives; the last
+    g; how many moves were made and how many left out, int64 scalars.
+    """
 
     coordinates: dict[str, Tensor]
     mean: dict[str, Tensor]
     square: dict[str, Tensor]
-    moves: int = 0
+    slopes: Tensors
+    moves: Tensor
+    skipped: Tensor
+
+
+def unmoved(coordinates: dict[str, Tensor], hyper: Tensors) -> Outer:
+    """Before the first move."""
+    slopes, none = {name: x.double() for name, x in zeros(hyper).items()}, torch.zeros((), dtype=torch.long)
+    return Outer(coordinates, zeros(coordinates), zeros(coordinates), slopes, none, none)
+
+
+def reached(outer: Outer, along: Mapping[str, Scale], hyper: Tensors) -> Tensors:
+    """The hyperparameters that the moves have led to; as they were given before the first one."""
+    if not outer.moves:
+        return hyper
+    return {**hyper, **{name: along[name].value(z).to(hyper[name]) for name, z in outer.coordinates.items()}}
 
 
 Map = Callable[[Tensor], Tensor]

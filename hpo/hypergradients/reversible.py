@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from fractions import Fraction
-from itertools import pairwise
 from math import log2
 from typing import NamedTuple
 
@@ -27,6 +26,8 @@ from hpo.hypergradients.fixed_point import (
     FINEST,
     LARGEST,
     Remainders,
+    Word,
+    bounds,
     decoded,
     divided,
     fraction,
@@ -35,6 +36,7 @@ from hpo.hypergradients.fixed_point import (
     multiplied,
     nothing,
 )
+from hpo.hypergradients.kept import Kept, ahead, recall, replace, stand
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
@@ -78,18 +80,29 @@ class Reversible:
         evaluations = (UNDOING + GRADIENT_OF_STEP) * training.steps + validation_evaluations(training)
         return Charge(evaluations, round(count * bytes_each))
 
-    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
+    def follow(
+        self,
+        training: Training,
+        weights: Tensors,
+        hyper: Tensors,
+        stops: Collection[int] = (),
+        kept: Kept | None = None,
+    ) -> Following:
         """The training in whole numbers; then the backward loop along it, undone step by step.
 
         Raises OverflowError naming the step at which a weight or a velocity leaves ±2¹⁴ or is not finite.
         """
         machine, steps = machinery(training, weights, hyper), training.steps
         start = training.solver.init(weights, hyper, training.batches(0)).weights
-        reel = machine.at_rest(start)
-        yield 0, machine.state(reel)
-        for here, after in pairwise(sorted({0, steps, *stops})):
-            reel = machine.run(reel, here, after)
-            yield after, machine.state(reel)
+        reel, kept = machine.at_rest(start), {} if kept is None else kept
+        here = stand(kept, "reel", steps)
+        if here:
+            reel = recovered(kept, here, machine.momentum)
+        for stop in ahead(here, {steps, *stops}):
+            reel = machine.run(reel, here, stop)
+            put_away(reel, kept, stop)
+            here = stop
+            yield stop, machine.state(reel)
         size = reel.lost.bytes
         final = machine.state(reel)
 
@@ -100,14 +113,13 @@ class Reversible:
                 yield t, machine.state(reel)
 
         adjoint = final_adjoint(final, validation_gradient(training, final.weights))
-        found = reverse(training.solver, backwards(), machine.hyper, training.batches, adjoint)
-        found = pull_back_start(training, weights, machine.hyper, found)
+        pulled = reverse(training.solver, backwards(), machine.hyper, training.batches, adjoint)
+        derivative = pull_back_start(training, weights, machine.hyper, pulled).derivative
         report = {
             "bits_per_step_per_weight": 8 * size / (steps * reel.weights.numel()),
             "store_bytes": float(size),
             "recovered": float(same(reel, machine.at_rest(start))),
         }
-        derivative = found.derivative
         return derivative._replace(report={**derivative.report, **report})
 
 
@@ -117,6 +129,20 @@ class Reel(NamedTuple):
     weights: Tensor
     velocity: Tensor
     lost: Remainders
+
+
+def put_away(reel: Reel, kept: Kept, step: int) -> None:
+    """Keep a reel as it is at `step`: its vectors, and the words of its store, "word/0" first, which never change."""
+    kept.update({f"word/{i}": word.bits for i, word in enumerate(reel.lost.words)})
+    replace(kept, "reel", step, [reel.weights, reel.velocity, reel.lost.register])
+
+
+def recovered(kept: Kept, step: int, momentum: Fraction) -> Reel:
+    """The inverse of `put_away`."""
+    weights, velocity, register = recall(kept, "reel", step)
+    bound, words = bounds(momentum, step)
+    lost = Remainders(register, bound, tuple(Word(kept[f"word/{i}"], full) for i, full in enumerate(words)))
+    return Reel(weights, velocity, lost)
 
 
 def same(a: Reel, b: Reel) -> bool:
@@ -151,7 +177,8 @@ class Machine(NamedTuple):
         for t in range(start, stop):
             reel, size = self._forth(reel, t)
             sizes.append(size)
-        _check(start, sizes)
+        if sizes:
+            _check(start, sizes)
         return reel
 
     def _forth(self, reel: Reel, t: int) -> tuple[Reel, Tensor]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Generator, Mapping
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from hpo.hypergradients import HYPERGRADIENTS
 from hpo.hypergradients.given import check, floating
+from hpo.hypergradients.kept import Kept, States, ahead
 from solvers.solver import Batch, Batches, Solver, State, run
 from solvers.vectors import Tensors, leaves
 
@@ -91,8 +91,21 @@ class Hypergradient(Protocol):
         """Raises ValueError naming the hyperparameters (keys of `hyper`) or the options that cannot be served."""
         ...
 
-    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
-        """Run the training, then differentiate it."""
+    def follow(
+        self,
+        training: Training,
+        weights: Tensors,
+        hyper: Tensors,
+        stops: Collection[int] = (),
+        kept: Kept | None = None,
+    ) -> Following:
+        """Run the training, then differentiate it.
+
+        `kept` is filled while it runs: at every yield it holds all that the following needs to go on from there. Given
+        what another following of the same training (weights, hyperparameters, stops) has filled, it goes on: its first
+        yield is the step at which that one stood, and everything after has the same digits. Empty: from the start. The
+        derivative, too, is taken from it, and may take out what it has used.
+        """
         ...
 
 
@@ -121,14 +134,36 @@ def method(name: str, **options: Any) -> Hypergradient:
     return getattr(importlib.import_module(module), attribute)(**options)
 
 
+Walk = Generator[tuple[int, State], None, None]
+"""A training alone: yields (step, the state before it)."""
+
+
 def walk(
-    training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()
-) -> Generator[tuple[int, State], None, None]:
-    """The training alone, stopping at 0, at the given steps and at T: yields (step, the state before it)."""
-    state = training.solver.init(weights, hyper, training.batches(0))
-    yield 0, state
-    for start, stop in pairwise(sorted({0, training.steps, *stops})):
-        state = run(training.solver, state, hyper, training.batches, start, stop)
+    training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = (), kept: Kept | None = None
+) -> Walk:
+    """The training alone, stopping at 0, at the given steps and at T; `kept` as in `Hypergradient.follow`."""
+    return onwards(training, hyper, begun(training, weights, hyper, kept), stops)
+
+
+def begun(training: Training, weights: Tensors, hyper: Tensors, kept: Kept | None) -> States:
+    """The start of a training, or where it stands."""
+    return States(training.solver.init(weights, hyper, training.batches(0)), training.steps, kept)
+
+
+def onwards(
+    training: Training, hyper: Tensors, states: States, stops: Collection[int], staying: Collection[int] = ()
+) -> Walk:
+    """The training from where it stands, stopping there, at the given steps, at those of `staying` and at T.
+
+    Of its states those of `staying` and the last one are in `states`.
+    """
+    here, state = states.last, states[states.last]
+    for stop in ahead(here, {training.steps, *stops, *staying}):
+        state = run(training.solver, state, hyper, training.batches, here, stop)
+        states[stop] = state
+        if here != stop and here not in staying:
+            del states[here]
+        here = stop
         yield stop, state
 
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from hpo.hypergradients.adjoint import final_adjoint, pull_back_start, reverse
+from hpo.hypergradients.kept import Kept
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
     Following,
     Training,
+    begun,
     families,
+    onwards,
     state_bytes,
     validation_evaluations,
     validation_gradient,
-    walk,
 )
-from solvers.solver import State
 from solvers.vectors import Tensors
 
 
@@ -50,15 +51,18 @@ class Truncated:
         memory = last * state_bytes(training, weights, hyper)
         return Charge(GRADIENT_OF_STEP * training.evaluations(last) + validation_evaluations(training), memory)
 
-    def follow(self, training: Training, weights: Tensors, hyper: Tensors, stops: Collection[int] = ()) -> Following:
+    def follow(
+        self,
+        training: Training,
+        weights: Tensors,
+        hyper: Tensors,
+        stops: Collection[int] = (),
+        kept: Kept | None = None,
+    ) -> Following:
         """The training, keeping its last states; then the loop over them."""
         first = max(0, training.steps - self.steps)
-        kept = range(first, training.steps + 1)
-        states = dict[int, State]()
-        for step, state in walk(training, weights, hyper, {*stops, *kept}):
-            if step in kept:
-                states[step] = state
-            yield step, state
+        states = begun(training, weights, hyper, kept)
+        yield from onwards(training, hyper, states, stops, range(first, training.steps))
         final = states[training.steps]
         start = final_adjoint(final, validation_gradient(training, final.weights))
         path = ((t, states[t]) for t in range(training.steps - 1, first - 1, -1))
