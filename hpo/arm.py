@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hpo import options
 from hpo.failures import BadStudy
 from hpo.registry import DECIDERS, STRATEGIES, resolve
 from hpo.spec import Arm, Budget
+from hpo.storage.records import Standing
 from hpo.strategies.strategy import Strategy, arm_seed
 from hpo.task import Plan
 from hpo.trial import Cost, Proposal, Trial
@@ -15,30 +16,34 @@ from hpo.trial import Cost, Proposal, Trial
 
 @dataclass
 class ArmRun:
-    """Where an arm stands. At most `width` of its trials run at once; `place` is its seed's turn."""
+    """Where an arm stands, as this run knows it. `place` is its seed's turn, `slots` its share of all there are.
+
+    `mine`: trials under way in this run; `elsewhere`: in others, or in none since theirs died. `known`: every trial
+    below this number was told to the strategy. `cost`: of the closed ones, the time to ask included.
+    """
 
     arm: Arm
     plan: Plan
     strategy: Strategy
     budget: Budget
-    width: int = 1
+    slots: int = 1
     place: int = 0
-    trials: dict[int, Trial] = field(default_factory=dict)
-    pending: dict[int, Proposal] = field(default_factory=dict)
+    mine: set[int] = field(default_factory=set)
+    elsewhere: set[int] = field(default_factory=set)
+    known: int = 0
+    closed: int = 0
     cost: Cost = field(default_factory=lambda: Cost(0))
     best: float = float("inf")
     usable: int = 0
-    free: int = 0
 
     @property
     def label(self) -> str:
         return self.arm.label
 
-    def next_number(self) -> int:
-        """The lowest number neither done nor under way; none is ever given back."""
-        while self.free in self.trials or self.free in self.pending:
-            self.free += 1
-        return self.free
+    @property
+    def running(self) -> int:
+        """How many of its trials run anywhere."""
+        return len(self.mine) + len(self.elsewhere)
 
     @property
     def spent(self) -> float:
@@ -46,37 +51,65 @@ class ArmRun:
         return float(getattr(self.cost, self.budget.unit))
 
     @property
-    def room(self) -> bool:
-        """Whether one more trial may start: its charge is known before it runs, except for seconds."""
-        under_way = len(self.pending)
-        if under_way >= self.width:
-            return False
-        if self.budget.unit == "seconds":
+    def charge(self) -> float:
+        """What a trial is charged, in the budget's unit; 0 for seconds, which are not known before."""
+        return {"trainings": 1.0, "gradient_evaluations": self.plan.evaluations, "seconds": 0.0}[self.budget.unit]
+
+    @property
+    def affordable(self) -> bool:
+        """Whether the budget has room for what runs and one more."""
+        if not self.charge:
             return self.spent < self.budget.amount
-        charge = 1.0 if self.budget.unit == "trainings" else self.plan.evaluations
-        return self.spent + (under_way + 1) * charge <= self.budget.amount * (1 + 1e-12)
+        return self.spent + (self.running + 1) * self.charge <= self.budget.amount * (1 + 1e-12)
+
+    @property
+    def room(self) -> bool:
+        """Whether one more trial may start."""
+        return self.running < self.slots and self.affordable
 
     @property
     def over(self) -> bool:
         """Whether nothing runs and nothing more may."""
-        return not self.pending and not self.room
+        return not self.running and not self.affordable
+
+    def agrees(self, standing: Standing) -> bool:
+        """Whether nothing happened to the arm but what this run did."""
+        return (standing.next_number, standing.running) == (self.known, self.running)
+
+    def begun(self, proposal: Proposal) -> None:
+        """This run claimed a trial: a new one, or one that ran nowhere."""
+        self.elsewhere.discard(proposal.number)
+        self.mine.add(proposal.number)
+        self.known = max(self.known, proposal.number + 1)
+
+    def learn(self, trial: Trial) -> None:
+        """A trial as the ledger has it: tell the strategy, and count what is new."""
+        self.known = max(self.known, trial.number + 1)
+        if trial.number in self.mine:
+            return
+        if trial.outcome is None:
+            self.elsewhere.add(trial.number)
+            self.strategy.tell(trial)
+        else:
+            self.take(trial)
 
     def take(self, trial: Trial, ask_seconds: float = 0.0) -> None:
-        """Count a closed trial and the time its proposal took, and tell the strategy."""
+        """Count a closed trial and the time its proposal took, and tell the strategy, which has no use for weights."""
         outcome = trial.outcome
         assert outcome is not None
-        self.pending.pop(trial.number, None)
-        self.trials[trial.number] = trial
+        self.mine.discard(trial.number)
+        self.elsewhere.discard(trial.number)
+        self.closed += 1
         spent = outcome.cost
         self.cost = Cost(
             self.cost.trainings + spent.trainings,
             self.cost.gradient_evaluations + spent.gradient_evaluations,
             self.cost.seconds + spent.seconds + ask_seconds,
         )
-        if outcome.usable:
+        if outcome.usable and trial.origin is None:
             self.usable += 1
             self.best = min(self.best, outcome.validation_loss)
-        self.strategy.tell(trial)
+        self.strategy.tell(replace(trial, outcome=replace(outcome, weights=None)))
 
 
 def strategy_for(arm: Arm, plan: Plan) -> Strategy:

@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpo import interruption
 from hpo.failures import BadStudy
 from hpo.hypergradients.training import Training, conclude, walk
 from hpo.placement import Placed, gather, place
 from hpo.problems.problem import Problem
 from hpo.recipe import Recipe, recipe
+from hpo.saving import STOPS, Past, Saving
 from hpo.space import Space, resolve
 from hpo.spec import Arm, Study
+from hpo.storage.desk import Desk, TakenOver
 from hpo.task import CURVE_POINTS, CURVE_ROWS, Plan, Task
 from hpo.trial import Array, Cost, Outcome, Values
 from solvers.solver import Batch, State
@@ -61,30 +64,44 @@ def _begun(made: Recipe, space: Space, key: str) -> None:
             raise BadStudy(f"{key}: {error}") from error
 
 
-def evaluate(task: Task) -> Outcome:
+def evaluate(task: Task, desk: Desk | None = None) -> Outcome:
     """Train with the proposed values and measure. A failure of any kind is an outcome too, never an exception.
 
     A training broken off by an error is charged in full: how far it came is not known, and a budget must end.
+    With a desk the training goes on where it was saved, is saved as `resources.checkpoint` says, and once more when
+    it is interrupted. Raises KeyboardInterrupt, and TakenOver when another run has the trial.
     """
     torch.set_num_threads(task.study.resources.threads)
     started = time.perf_counter()
+    saving = Saving(desk, task.study.resources.checkpoint)
     try:
         made = recipe(task.study, task.arm, task.data_dir)
         started = time.perf_counter()  # data sets are loaded once a worker: no arm's cost
-        return _evaluated(task, made, started)
+        return _evaluated(task, made, saving, started)
+    except TakenOver:
+        raise
+    except KeyboardInterrupt:
+        saving.now()
+        raise
     except (Exception, SystemExit) as error:  # whatever the user's code raises
+        if interruption.asked():
+            saving.now()
+            raise KeyboardInterrupt from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return _failed(reason, Cost(1, task.plan.evaluations, time.perf_counter() - started))
 
 
-def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
+def _evaluated(task: Task, made: Recipe, saving: Saving, started: float) -> Outcome:
     problem, space = made.problem, task.plan.space
     derivative = made.derivative if task.proposal.derivative else None
     training, hyper = _searched(made, space, task.proposal.values)
-    points = {round((i + 1) * training.steps / CURVE_POINTS) for i in range(CURVE_POINTS)} - {0}
-    following = None if derivative is None else derivative.follow(training, problem.weights, hyper, points)
-    walked = following or walk(training, problem.weights, hyper, points)
-    first, final, curve, steps = _trained(walked, problem, training, points)
+    past = saving.past(problem.train.inputs)
+    started -= past.seconds
+    stops = _even(training.steps, STOPS) | _even(training.steps, CURVE_POINTS)
+    begun = problem.weights, hyper, stops, past.kept
+    following = None if derivative is None else derivative.follow(training, *begun)
+    walked = following or walk(training, *begun)
+    final, curve, steps = _trained(walked, problem, training, past, saving, started)
     with torch.no_grad():
         read = training.solver.readout(final.weights)
         validation_loss, _ = _measured(problem, read, problem.validation)
@@ -98,7 +115,7 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
         spent += extra * steps / training.steps if made.alongside else 0  # the others would only begin now
         return _failed(reason, Cost(1, spent, time.perf_counter() - started), curve)
 
-    gradient, ends, failure, report = None, None, None, _report(training, first, final, hyper)
+    gradient, ends, failure, report = None, None, None, _report(training, problem, final, hyper)
     if derivative is not None and following is not None:
         found = conclude(following)
         report |= found.report
@@ -119,9 +136,10 @@ def _evaluated(task: Task, made: Recipe, started: float) -> Outcome:
     return Outcome("complete", *measured, curve, cost, gradient, ends, failure, weights, report)
 
 
-def _report(training: Training, first: State, final: State, hyper: Tensors) -> dict[str, float]:
+def _report(training: Training, problem: Problem, final: State, hyper: Tensors) -> dict[str, float]:
     """How far the weights went, and what the solver says of its last state."""
     with torch.no_grad():
+        first = training.solver.init(problem.weights, hyper, training.batches(0))
         far = torch.linalg.vector_norm(flatten(subtract(final.weights, first.weights)))
         logs = training.solver.logs(final, hyper, training.batches(training.steps - 1))
         share = far / torch.linalg.vector_norm(flatten(first.weights))
@@ -142,19 +160,30 @@ def _by_name(training: Training, space: Space, found: Tensors) -> dict[str, Arra
     return training.solver.named(found) if isinstance(training.solver, Placed) else gather(space, found)
 
 
+def _even(steps: int, count: int) -> set[int]:
+    """So many steps of a training, the last among them."""
+    return {round((i + 1) * steps / count) for i in range(count)} - {0}
+
+
 def _trained(
-    following: Iterator[tuple[int, State]], problem: Problem, training: Training, points: set[int]
-) -> tuple[State, State, Array, int]:
-    """The first and the final state, the learning curve, and how many steps were run (fewer when it diverged)."""
+    following: Iterator[tuple[int, State]],
+    problem: Problem,
+    training: Training,
+    past: Past,
+    saving: Saving,
+    started: float,
+) -> tuple[State, Array, int]:
+    """The final state, the learning curve, and how many steps were run (fewer when it diverged)."""
+    points, curve = _even(training.steps, CURVE_POINTS), past.curve
     step, state = next(following)
-    first, curve = state, []
     while step < training.steps:
         step, state = next(following)
         if step in points:
             curve.append((step, *_curve_point(problem, training.solver.readout(state.weights))))
             if not finite(state.weights):
                 break
-    return first, state, np.array(curve, dtype=np.float64), step
+        saving.note(past.kept, curve, time.perf_counter() - started)
+    return state, np.array(curve, dtype=np.float64).reshape(-1, 3), step
 
 
 def _curve_point(problem: Problem, weights: Tensors) -> tuple[float, float]:

@@ -35,7 +35,7 @@ class Lines:
         self.started = time.monotonic()
 
     def begun(self, study: Study, arms: Sequence[ArmRun]) -> None:
-        done = sum(len(a.trials) for a in arms)
+        done = sum(a.closed for a in arms)
         word = f"continues after {done} trials" if done else "begins"
         self.console.print(f"study {study.name} {word}: {len(arms)} arms", highlight=False, markup=False)
 
@@ -96,7 +96,7 @@ class Bars:
 
 def _fields(arm: ArmRun) -> dict[str, Any]:
     best = "  -   " if arm.best == float("inf") else f"{arm.best:.4f}"
-    return {"trial": str(len(arm.trials)), "best": best, "cost": f"{arm.cost.gradient_evaluations:,.0f}"}
+    return {"trial": str(arm.closed), "best": best, "cost": f"{arm.cost.gradient_evaluations:,.0f}"}
 
 
 def watcher(console: Console, quiet: bool) -> Quiet | Lines | Bars:

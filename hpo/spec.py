@@ -133,11 +133,15 @@ class Budget(_Part, frozen=True):
 
 
 class Resources(_Part, frozen=True):
-    """Where trainings run: worker processes, BLAS threads in each, and the share of a GPU each may use."""
+    """Where trainings run: worker processes, BLAS threads in each, and the share of a GPU each may use.
+
+    `checkpoint`: seconds after which a training under way is saved again.
+    """
 
     workers: Whole = Field(1, ge=1)
     threads: Whole = Field(1, ge=1)
     gpus: Number = Field(0.0, ge=0.0)
+    checkpoint: Number = Field(30.0, ge=0.0)
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,45 @@
-"""The loop: ask, place, close, tell.
+"""The loop: ask, claim, place, close, tell.
 
-    every proposal is opened in the ledger, evaluated, closed and told to its strategy exactly once, failures included
+    every proposal is claimed in the ledger, evaluated, closed and told to its strategy exactly once, failures included
 
-Arms are independent. While there are as many arms as slots, an arm has one trial under way at a time: it is one
-sequence, and its trials do not depend on the number of workers. A free slot goes to the arm that has spent least, seed
-by seed, so that all end at about the same time.
+Any number of runs may work on a study at once, here or on other machines: before it decides, a run learns from the
+ledger what the others did, and what it decided counts only if nobody was faster. A trial whose run died is taken up by
+another, from its last checkpoint.
+
+Arms are independent. While there are as many arms as slots in all runs, an arm has one trial under way at a time: it is
+one sequence, and its trials do not depend on the number of workers or runs. A free slot goes to the arm that has spent
+least, seed by seed, so that all end at about the same time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hpo.arm import ArmRun, strategy_for
-from hpo.diagnostics.findings import Diagnosis
 from hpo.execution import worker
-from hpo.execution.executor import Executor, choose
-from hpo.failures import BadStudy, StudyFailed
-from hpo.registry import EXECUTORS, resolve
-from hpo.spec import Arm, Study
+from hpo.failures import StudyFailed
+from hpo.preparation import Ready
+from hpo.spec import Study
+from hpo.storage.claims import Claim, Terms
+from hpo.storage.desk import Desk, TakenOver
+from hpo.storage.leases import Lease, LeaseLost
 from hpo.storage.ledger import Ledger
-from hpo.task import Plan, Probe, Task
+from hpo.task import Task
 from hpo.trial import Cost, Outcome, Proposal, Trial
+
+LOOK = 1.0
+"""Seconds after which a run looks again whether others have died, and what waits for it."""
+
+TRIES = {"crashed": 1, "lost": 5}
+"""How often a trial is tried again without having got on: after its worker process died, after its whole run did."""
+
+REASONS = {
+    "crashed": "the worker process died {} times on this trial (out of memory, or killed)",
+    "lost": "its run was lost {} times on this trial (killed, or out of memory)",
+}
 
 
 class Watcher(Protocol):
@@ -38,99 +51,39 @@ class Watcher(Protocol):
     def ended(self, arm: ArmRun) -> None: ...
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A study that can be run: its workers, and the plan of every arm by label."""
+class _UnderWay(NamedTuple):
+    """A task in a worker, how long its proposal took, and since when it runs."""
 
-    study: Study
-    data_dir: Path | None
-    executor: Executor
-    plans: Mapping[str, Plan]
-
-
-def plans(study: Study, executor: Executor, data_dir: Path | None) -> dict[str, Plan]:
-    """Every arm's plan, by label. Raises BadStudy or BadData for what does not fit."""
-    found = {}
-    for arm in study.arms():
-        try:
-            found[arm.label] = executor.submit(worker.plan, study, arm, data_dir).result()
-        except BrokenExecutor as error:
-            raise BadStudy("problem: the worker process died while it was built (out of memory, or killed)") from error
-        charge = found[arm.label].evaluations
-        if study.budget.unit == "gradient_evaluations" and study.budget.amount < charge:
-            raise BadStudy(
-                f"budget.gradient_evaluations {study.budget.amount:g} is less than one trial of {arm.title} costs "
-                f"({charge:g}): give at least that"
-            )
-        strategy_for(arm, found[arm.label])
-    return found
+    arm: ArmRun
+    task: Task
+    claim: Claim
+    ask_seconds: float
+    since: float
 
 
-def probes(study: Study, plans: Mapping[str, Plan], executor: Executor, data_dir: Path | None) -> dict[str, Probe]:
-    """What a gradient evaluation takes here, by arm label: measured once a solver, on its first arm.
-
-    For whoever wants to know before running; nothing that runs asks for it. Raises BadStudy where a step fails.
-    """
-    found: dict[str, Probe] = {}
-    for arm in study.arms():
-        if arm.solver.title not in found:
-            plan = plans[arm.label]
-            found[arm.solver.title] = executor.submit(worker.probe, study, arm, plan, data_dir).result()
-    return {arm.label: found[arm.solver.title] for arm in study.arms()}
-
-
-def diagnosis(study: Study, executor: Executor, data_dir: Path | None, widths: Sequence[int]) -> Diagnosis:
-    """What `hpo.diagnostics` says about the first seed: its rows and initial network, and the training of each solver.
-
-    Cost: one training a solver and the looks at it, and one for each of `widths` until one fits the training rows.
-    """
-    firsts: dict[str, Arm] = {}
-    for arm in study.arms():
-        firsts.setdefault(arm.solver.title, arm)
-    first = study.arms()[0]
-    before = executor.submit(worker.before_training, study, first, data_dir).result()
-    along = {
-        name: executor.submit(worker.along_training, study, arm, data_dir, widths).result()
-        for name, arm in firsts.items()
-    }
-    return Diagnosis(first.seed, before, along)
-
-
-@contextmanager
-def prepared(study: Study, data_dir: Path | None) -> Iterator[Ready]:
-    """The study checked and its workers started, before any database is touched. Raises as `plans`.
-
-    The workers end with the block: after their work, or at once when it is left by an exception.
-    """
-    executor: Executor = resolve(EXECUTORS[choose(study.execution, study.resources)])(study.resources)
-    finished = False
-    try:
-        yield Ready(study, data_dir, executor, plans(study, executor, data_dir))
-        finished = True
-    finally:
-        executor.close(wait=finished)
-
-
-def run(ready: Ready, ledger: Ledger, watcher: Watcher, versions: Mapping[str, str]) -> None:
-    """Run a study, or what is left of it, until every arm has spent its budget.
+def run(
+    ready: Ready, ledger: Ledger, watcher: Watcher, versions: Mapping[str, str], worker_name: str | None = None
+) -> None:
+    """Run a study, or what is left of it, until every arm has spent its budget; other runs may share the work.
 
     Raises BadInput before anything is written when the ledger holds another study of that name; StudyFailed at the end
-    when an arm has no usable trial. An exception, KeyboardInterrupt among them, gives up the running trials; all
-    finished ones are kept.
+    when an arm has no usable trial. An exception, KeyboardInterrupt among them, saves the running trials and sets them
+    free; all finished ones are kept.
     """
-    study, executor = ready.study, ready.executor
-    ledger.begin(study, versions)
-    ledger.hold(study.name)
-    try:
-        ledger.release(study.name)  # what a killed run left open is asked for again
-        width = -(-executor.slots // len(study.arms()))
-        arms = [_restored(study, arm, ready.plans[arm.label], width, ledger) for arm in study.arms()]
-        watcher.begun(study, arms)
-        _loop(study, arms, executor, ledger, ready.data_dir, watcher)
-    finally:
-        ledger.release(study.name)
-        ledger.let_go(study.name)
-    barren = [a.label for a in arms if not a.usable]
+    study = ready.study
+    store(ready, ledger, versions)
+    while True:
+        with ledger.attend(study.name, ready.executor.slots, worker_name) as lease:
+            loop = _Loop(ready, ledger, lease, watcher)
+            try:
+                loop.run()
+                break
+            except LeaseLost:
+                loop.drop()  # its trials are others' now; this run goes on with a new lease
+            except BaseException:
+                ready.executor.close(wait=False)  # while the lease stands: they save what they have
+                raise
+    barren = [a.label for a in loop.arms if not a.usable]
     if barren:
         raise StudyFailed(
             f"no trial of {', '.join(barren)} ended with a finite validation loss: "
@@ -138,89 +91,161 @@ def run(ready: Ready, ledger: Ledger, watcher: Watcher, versions: Mapping[str, s
         )
 
 
-def _restored(study: Study, arm: Arm, plan: Plan, width: int, ledger: Ledger) -> ArmRun:
-    """An arm as the ledger knows it: the strategy told every recorded trial, in order."""
-    strategy = strategy_for(arm, plan)
-    ledger.describe(study.name, arm.label, plan.space, {**strategy.settings, **plan.derivative})
-    standing = ArmRun(arm, plan, strategy, study.budget, width, study.seeds.index(arm.seed))
-    for trial in ledger.trials(study.name, arm.label):
-        standing.take(trial)
-    standing.cost = ledger.spent(study.name, arm.label)
-    return standing
+def store(ready: Ready, ledger: Ledger, versions: Mapping[str, str]) -> None:
+    """Put a study in the ledger, its arms described, without running it. Raises as `Ledger.begin`."""
+    ledger.begin(ready.study, versions, ready.data_dir)
+    for arm in ready.study.arms():
+        plan = ready.plans[arm.label]
+        settings = {**strategy_for(arm, plan).settings, **plan.derivative}
+        ledger.describe(ready.study.name, arm.label, plan.space, settings)
 
 
-class _UnderWay(NamedTuple):
-    """A task in a worker: since when, how long its proposal took, and whether a dead worker is given another try."""
+class _Loop:
+    """One run of a study under one lease."""
 
-    arm: ArmRun
-    task: Task
-    ask_seconds: float
-    since: float
-    again: bool = True
+    def __init__(self, ready: Ready, ledger: Ledger, lease: Lease, watcher: Watcher) -> None:
+        self.study, self.executor, self.data_dir = ready.study, ready.executor, ready.data_dir
+        self.ledger, self.lease, self.watcher = ledger, lease, watcher
+        place = self.study.seeds.index
+        self.futures: dict[Future[Outcome], _UnderWay] = {}
+        self.arms = [
+            ArmRun(
+                arm, plan := ready.plans[arm.label], strategy_for(arm, plan), self.study.budget, place=place(arm.seed)
+            )
+            for arm in self.study.arms()
+        ]
+        self._looked, self._orphans = -LOOK, False
 
+    def run(self) -> None:
+        """Until every arm is over."""
+        self._learn()
+        self.watcher.begun(self.study, self.arms)
+        ended: set[str] = set()
+        while True:
+            self._look()
+            while len(self.futures) < self.executor.slots and (self._take_up() or self._propose()):
+                pass
+            for arm in self.arms:
+                if arm.over and arm.label not in ended:
+                    ended.add(arm.label)
+                    self.ledger.finish(self.study.name, arm.label, "complete" if arm.usable else "failed")
+                    self.watcher.ended(arm)
+            if len(ended) == len(self.arms):
+                return
+            self._wait()
+            self._learn()
 
-def _loop(
-    study: Study, arms: list[ArmRun], executor: Executor, ledger: Ledger, data_dir: Path | None, watcher: Watcher
-) -> None:
-    futures: dict[Future[Outcome], _UnderWay] = {}
-    open_arms = [a for a in arms if not a.over]
-    for arm in arms:
-        if arm.over:
-            _end(study, arm, ledger, watcher)
-    while open_arms:
-        while len(futures) < executor.slots and (found := _propose(open_arms)):
-            arm, proposal, ask_seconds = found
-            arm.pending[proposal.number] = proposal
-            ledger.open_trial(study.name, arm.label, proposal, ask_seconds)
-            watcher.opened(arm, proposal)
-            task = Task(study, arm.arm, arm.plan, proposal, data_dir, arm.best)
-            started = time.perf_counter()
-            futures[executor.submit(worker.evaluate, task)] = _UnderWay(arm, task, ask_seconds, started)
-        if not futures:
-            stuck = ", ".join(a.label for a in open_arms)
-            raise RuntimeError(f"nothing runs, and {stuck} propose nothing: a strategy does not keep its contract")
-        for future in wait(futures, return_when=FIRST_COMPLETED).done:
-            work = futures.pop(future)
-            if work.again and isinstance(future.exception(), BrokenExecutor):
-                futures[executor.submit(worker.evaluate, work.task)] = work._replace(again=False)
+    def drop(self) -> None:
+        """Wait for the workers; what they bring is refused."""
+        wait(self.futures)
+
+    def _learn(self) -> None:
+        """What other runs, or runs before this one, did to the arms."""
+        standing = self.ledger.standing(self.study.name)
+        for arm in self.arms:
+            there = standing[arm.label]
+            if not arm.agrees(there):
+                among = sorted(arm.elsewhere)
+                for trial in self.ledger.trials(self.study.name, arm.label, since=arm.known, among=among):
+                    arm.learn(trial)
+            arm.cost = there.cost
+
+    def _look(self) -> None:
+        """Every so often: which runs are alive, and so how many slots there are for an arm."""
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        slots = self.ledger.slots(self.lease)
+        for arm in self.arms:
+            arm.slots = -(-slots // len(self.arms))
+        self._orphans = any(arm.elsewhere for arm in self.arms)
+
+    def _take_up(self) -> bool:
+        """Go on with a trial whose run died, if there is one."""
+        if not self._orphans:
+            return False
+        found = self.ledger.take_up(self.lease)
+        if found is None:
+            self._orphans = False
+            return False
+        arm = next(a for a in self.arms if a.label == found.claim.arm)
+        arm.begun(found.proposal)
+        work = self._under_way(arm, found.claim, found.proposal, found.ask_seconds)
+        for cause, times in found.causes.items():
+            if times > TRIES[cause]:
+                self._give_up(work, cause, times)
+                return True
+        self._submit(work)
+        return True
+
+    def _propose(self) -> bool:
+        """Start the next trial of the arm whose turn it is; False if none may start now."""
+        for arm in sorted(self.arms, key=lambda a: (a.running, a.place, a.spent)):
+            if not arm.room:
                 continue
-            _close(study, work, _outcome(future, work), ledger, watcher)
-            if work.arm.over:
-                open_arms.remove(work.arm)
-                _end(study, work.arm, ledger, watcher)
+            started = time.perf_counter()
+            proposal = arm.strategy.ask(arm.known)
+            if proposal is None:
+                continue
+            terms = Terms(arm.budget.unit, arm.budget.amount, arm.charge, arm.slots)
+            seconds = time.perf_counter() - started
+            claim = self.ledger.claim(self.lease, arm.label, proposal, seconds, terms)
+            if claim is None:
+                self._learn()  # another run was faster
+                return True
+            arm.begun(proposal)
+            self.watcher.opened(arm, proposal)
+            self._submit(self._under_way(arm, claim, proposal, seconds))
+            return True
+        return False
 
+    def _under_way(self, arm: ArmRun, claim: Claim, proposal: Proposal, ask_seconds: float) -> _UnderWay:
+        task = Task(self.study, arm.arm, arm.plan, proposal, self.data_dir, arm.best)
+        return _UnderWay(arm, task, claim, ask_seconds, time.perf_counter())
 
-def _close(study: Study, work: _UnderWay, outcome: Outcome, ledger: Ledger, watcher: Watcher) -> None:
-    trial = Trial(work.task.proposal, outcome)
-    ledger.close_trial(study.name, work.arm.label, trial.number, outcome)
-    work.arm.take(trial, work.ask_seconds)
-    watcher.closed(work.arm, trial)
+    def _submit(self, work: _UnderWay) -> None:
+        desk = Desk(self.ledger.url, work.claim)
+        self.futures[self.executor.submit(worker.evaluate, work.task, desk)] = work
 
+    def _wait(self) -> None:
+        """For one of the workers, or a moment, if others have work that may become this run's."""
+        others = any(arm.elsewhere for arm in self.arms)
+        if not self.futures and not others:
+            stuck = ", ".join(a.label for a in self.arms if not a.over)
+            raise RuntimeError(f"nothing runs, and {stuck} propose nothing: a strategy does not keep its contract")
+        if not self.futures:
+            time.sleep(LOOK / 4)
+        idle = len(self.futures) < self.executor.slots
+        for future in wait(self.futures, LOOK if others and idle else None, FIRST_COMPLETED).done:
+            self._end(future, self.futures.pop(future))
 
-def _propose(arms: list[ArmRun]) -> tuple[ArmRun, Proposal, float] | None:
-    """The next proposal of the arm whose turn it is, and how long it took to decide."""
-    for arm in sorted(arms, key=lambda a: (len(a.pending), a.place, a.spent)):
-        if not arm.room:
-            continue
-        started = time.perf_counter()
-        proposal = arm.strategy.ask(arm.next_number())
-        if proposal is not None:
-            return arm, proposal, time.perf_counter() - started
-    return None
+    def _end(self, future: Future[Outcome], work: _UnderWay) -> None:
+        error = future.exception()
+        if isinstance(error, TakenOver):
+            self._lose(work)
+        elif isinstance(error, BrokenExecutor | KeyboardInterrupt):
+            times = self.ledger.crashed(work.claim)
+            if times > TRIES["crashed"]:
+                self._give_up(work, "crashed", times)
+            else:
+                self._submit(work._replace(claim=work.claim._replace(saved=True)))
+        else:
+            self._close(work, future.result())
 
+    def _give_up(self, work: _UnderWay, cause: str, times: int) -> None:
+        """A failed outcome, charged in full."""
+        nan, cost = float("nan"), Cost(1, work.task.plan.evaluations, time.perf_counter() - work.since)
+        self._close(work, Outcome("failed", nan, nan, cost=cost, failure=REASONS[cause].format(times)))
 
-def _outcome(future: Future[Outcome], work: _UnderWay) -> Outcome:
-    """The result, or a failed outcome, charged in full, for a worker that died twice on the same trial."""
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if not isinstance(error, BrokenExecutor):
-        raise error
-    nan, reason = float("nan"), "the worker process died twice on this trial (out of memory, or killed)"
-    cost = Cost(1, work.task.plan.evaluations, time.perf_counter() - work.since)
-    return Outcome("failed", nan, nan, cost=cost, failure=reason)
+    def _close(self, work: _UnderWay, outcome: Outcome) -> None:
+        trial = Trial(work.task.proposal, outcome)
+        if self.ledger.close_trial(work.claim, outcome):
+            work.arm.take(trial, work.ask_seconds)
+            self.watcher.closed(work.arm, trial)
+        else:
+            self._lose(work)
 
-
-def _end(study: Study, arm: ArmRun, ledger: Ledger, watcher: Watcher) -> None:
-    ledger.finish(study.name, arm.label, "complete" if arm.usable else "failed")
-    watcher.ended(arm)
+    def _lose(self, work: _UnderWay) -> None:
+        """Another run has the trial: what it makes of it is learnt from the ledger."""
+        work.arm.mine.discard(work.task.proposal.number)
+        work.arm.elsewhere.add(work.task.proposal.number)

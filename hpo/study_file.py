@@ -33,6 +33,15 @@ def parse(text: str, source: str = "study") -> Study:
         raise BadStudy(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise BadStudy(f"{source}: a study file is a mapping with the keys {', '.join(Study.model_fields)}")
+    return _checked(content, source)
+
+
+def renamed(study: Study, name: str) -> Study:
+    """The same study under another name. Raises BadStudy for one that no study can have."""
+    return _checked(study.canonical() | {"name": name}, "--as")
+
+
+def _checked(content: object, source: str) -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as error:

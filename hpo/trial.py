@@ -71,10 +71,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trial:
-    """A proposal and what became of it; `outcome` is None while it runs."""
+    """A proposal and what became of it; `outcome` is None while it runs.
+
+    `origin`: where it was imported from; such a trial teaches a strategy, costs nothing and is never chosen.
+    """
 
     proposal: Proposal
     outcome: Outcome | None = None
+    origin: str | None = None
 
     @property
     def number(self) -> int:

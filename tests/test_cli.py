@@ -214,7 +214,7 @@ def test_databases_that_cannot_be_used(here):
     with sqlite3.connect(here / "good.db") as newer:
         newer.execute("UPDATE hpo_alembic_version SET version_num = '9999'")
     result = hpo("run", "small.yaml", "--storage", "sqlite:///good.db")
-    assert (result.exit_code, "made by another hpo" in result.output) == (2, True)
+    assert (result.exit_code, "made by a newer hpo" in result.output) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["show", "compare", "resume"])

@@ -11,6 +11,7 @@ import studies_small
 from click.testing import CliRunner
 from studies_small import essence, study
 
+from hpo import preparation
 from hpo import study as loop
 from hpo.cli import main
 from hpo.execution.serial import Serial
@@ -26,8 +27,8 @@ METHODS = ["drmad", "exact", {"name": "random", "per": "global"}]
 def forecast(content, data_dir=None):
     """What `hpo check` says, by arm title."""
     executor = Serial(content.resources)
-    plans = loop.plans(content, executor, data_dir)
-    report = preview.check(content, plans, loop.probes(content, plans, executor, data_dir))
+    plans = preparation.plans(content, executor, data_dir)
+    report = preview.check(content, plans, preparation.probes(content, plans, executor, data_dir))
     return {arm["title"]: arm for arm in report["arms"]}
 
 
@@ -136,7 +137,7 @@ def test_a_probe_changes_nothing(tmp_path):
 
     def run(content, name):
         with (
-            loop.prepared(content, None) as ready,
+            preparation.prepared(content, None) as ready,
             Ledger.open(f"sqlite:///{tmp_path}/{name}.db") as ledger,
         ):
             loop.run(ready, ledger, Quiet(), {})

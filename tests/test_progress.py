@@ -6,7 +6,7 @@ import pytest
 import studies_small
 from rich.console import Console
 
-from hpo import progress
+from hpo import preparation, progress
 from hpo import study as loop
 from hpo.storage.ledger import Ledger
 
@@ -16,7 +16,7 @@ def shown(tmp_path, terminal, quiet=False, **changes):
     console = Console(file=text, force_terminal=terminal, width=100, color_system=None, legacy_windows=False)
     study = studies_small.study(budget={"trainings": 2}, seeds=[0], **changes)
     watcher = progress.watcher(console, quiet)
-    with loop.prepared(study, None) as ready, Ledger.open(f"sqlite:///{tmp_path}/hpo.db") as ledger:
+    with preparation.prepared(study, None) as ready, Ledger.open(f"sqlite:///{tmp_path}/hpo.db") as ledger:
         loop.run(ready, ledger, watcher, {})
         watcher.stop()
         figures = ledger.figures("small")

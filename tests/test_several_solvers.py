@@ -3,8 +3,8 @@
 import pytest
 from studies_small import study
 
+from hpo import preparation, study_file
 from hpo import study as loop
-from hpo import study_file
 from hpo.evaluation import plan
 from hpo.execution.serial import Serial
 from hpo.failures import BadStudy
@@ -65,7 +65,7 @@ def test_steps_and_minibatches_of_its_own_are_charged_in_the_studys():
 def test_the_study_runs_and_each_arm_is_told_apart(tmp_path):
     content = several("sgd", {"name": "adam", "learning_rate": 0.01}, "adagrad", methods=["drmad", "random"])
     with Ledger.open(f"sqlite:///{tmp_path}/hpo.db") as ledger:
-        with loop.prepared(content, None) as ready:
+        with preparation.prepared(content, None) as ready:
             loop.run(ready, ledger, Quiet(), {})
         found = {entry["label"]: entry for entry in listing.compare(ledger, "small")["arms"]}
     assert set(found) == {f"{m}+{s}/0" for m in ("drmad", "random") for s in ("sgd", "adam", "adagrad")}
@@ -140,5 +140,5 @@ def test_what_a_solver_refuses_is_known_before_anything_runs(solver, message, me
 def test_every_choice_of_a_solver_is_probed_for_itself():
     content = several("sgd", {"name": "sgd", "label": "wide", "batch_size": 100}, methods=["random"])
     plans = {arm.label: plan(content, arm, None) for arm in content.arms()}
-    probes = loop.probes(content, plans, Serial(content.resources), None)
+    probes = preparation.probes(content, plans, Serial(content.resources), None)
     assert probes["random+sgd/0"] is not probes["random+wide/0"]

@@ -22,7 +22,7 @@ class Executor(Protocol):
         ...
 
     def close(self, wait: bool = True) -> None:
-        """End all workers: after their work, or at once."""
+        """End all workers: after their work, or, given a moment to save it, at once."""
         ...
 
 

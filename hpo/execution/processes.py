@@ -13,16 +13,20 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hpo.execution.executor import P, T
 from hpo.failures import BadStudy
 from hpo.spec import Resources
+
+GRACE = 20.0
+"""Seconds an interrupted worker has to save its training."""
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -63,12 +67,21 @@ class Processes:
         return future
 
     def close(self, wait: bool = True) -> None:
-        """End all workers: after their work, or at once."""
-        for pool in self._pools:
+        """End all workers: after their work, or, given a moment to save it, at once."""
+        try:
             if not wait:
-                for process in list((pool._processes or {}).values()):  # public from Python 3.14 on: kill_workers
-                    process.kill()
-            pool.shutdown(wait=wait, cancel_futures=True)
+                self._each("terminate")
+                futures.wait([last for last in self._last if last is not None], GRACE)
+        finally:
+            if not wait:
+                self._each("kill")
+            for pool in self._pools:
+                pool.shutdown(wait=wait, cancel_futures=True)
+
+    def _each(self, ending: Literal["terminate", "kill"]) -> None:
+        for pool in self._pools:
+            for process in list((pool._processes or {}).values()):  # public from Python 3.14 on: terminate_workers
+                getattr(process, ending)()
 
     def _pool(self, slot: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=self._starts[slot])

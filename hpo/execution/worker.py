@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from hpo.diagnostics.findings import AlongTraining, BeforeTraining
+from hpo.interruption import interruptible
 from hpo.spec import Arm, Study
+from hpo.storage.desk import Desk
 from hpo.task import Plan, Probe, Task
 from hpo.trial import Outcome
 
@@ -25,11 +28,12 @@ def probe(study: Study, arm: Arm, plan: Plan, data_dir: Path | None) -> Probe:
     return probe.probe(study, arm, plan, data_dir)
 
 
-def evaluate(task: Task) -> Outcome:
-    """`hpo.evaluation.evaluate`."""
+def evaluate(task: Task, desk: Desk | None = None) -> Outcome:
+    """`hpo.evaluation.evaluate`; SIGTERM interrupts it as Ctrl-C would."""
     from hpo import evaluation
 
-    return evaluation.evaluate(task)
+    with interruptible(), desk or nullcontext():
+        return evaluation.evaluate(task, desk)
 
 
 def before_training(study: Study, arm: Arm, data_dir: Path | None) -> BeforeTraining:

@@ -29,7 +29,7 @@ def studies(ledger: Ledger) -> list[Json]:
             "created": s.created.isoformat(timespec="seconds"),
             "arms": sum(s.arms.values()),
             "trials": s.trials,
-            "state": _study_state(s.arms, s.holder is not None and s.holder.alive()),
+            "state": _study_state(s.arms, s.running),
             "best_validation_loss": _finite(s.best_validation_loss),
         }
         for s in ledger.studies()
@@ -39,7 +39,7 @@ def studies(ledger: Ledger) -> list[Json]:
 def show(ledger: Ledger, name: str) -> Json:
     """One study, its arms, their trials. Raises BadInput if there is no such study."""
     record = ledger.study(name)
-    running = record.holder is not None and record.holder.alive()
+    running = record.running
     arms = ledger.arms(name)
     trials = ledger.figures(name)
     return {
@@ -66,7 +66,7 @@ def compare(ledger: Ledger, name: str) -> Json:
     Raises BadInput if there is no such study.
     """
     record = ledger.study(name)
-    running = record.holder is not None and record.holder.alive()
+    running = record.running
     arms = ledger.arms(name)
     trials = ledger.figures(name)
     selected = {arm.label: best(trials[arm.label]) for arm in arms}
@@ -87,8 +87,9 @@ def compare(ledger: Ledger, name: str) -> Json:
 
 
 def best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The trial an arm hands over: complete, with the lowest finite validation loss."""
-    chosen = comparison.select([t.state == "complete" for t in trials], [t.validation_loss for t in trials])
+    """The trial an arm hands over: complete and its own, with the lowest finite validation loss."""
+    own = [t.state == "complete" and t.origin is None for t in trials]
+    chosen = comparison.select(own, [t.validation_loss for t in trials])
     return None if chosen is None else trials[chosen]
 
 
@@ -185,6 +186,7 @@ def _trial(arm: ArmRecord, trial: TrialRecord) -> Json:
         "trainings": trial.cost.trainings,
         "gradient_evaluations": trial.cost.gradient_evaluations,
         "derivative": trial.derivative,
+        "origin": trial.origin,
         "failure": trial.failure,
         "report": {name: _finite(figure) for name, figure in trial.report.items()},
         "hyper": {

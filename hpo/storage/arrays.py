@@ -1,40 +1,53 @@
-"""Named arrays as rows: raw little-endian bytes in C order, zlib-compressed; every bit comes back, NaN payloads too."""
+"""Named arrays as rows: raw little-endian bytes in C order; every bit comes back, NaN payloads too.
+
+`codec` zlib: compressed; raw: as they are. Long mantissas hardly compress at any level and constant vectors do at every
+one, so the first bytes decide, at the lowest level.
+"""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo.storage.tables import ArrayRow
+from hpo.storage.tables import ArrayRow, CheckpointRow
 from hpo.trial import Outcome, Proposal
 
 Named = Mapping[str, NDArray[Any]]
+Row = TypeVar("Row", ArrayRow, CheckpointRow)
+
+SAMPLE = 16_384
+WORTH = 0.9
+"""An array is compressed if its first bytes shrink to less than this share."""
 
 
-def pack(trial_id: int, arrays: Named) -> list[ArrayRow]:
+def pack(trial_id: int, arrays: Named, kind: type[Row] = ArrayRow) -> list[Row]:
     """One row per array, in the order given. Raises TypeError for arrays of Python objects."""
-    return [_row(trial_id, name, array, position) for position, (name, array) in enumerate(arrays.items())]
+    return [
+        kind(trial_id=trial_id, name=name, position=position, **encoded(name, array))
+        for position, (name, array) in enumerate(arrays.items())
+    ]
 
 
-def _row(trial_id: int, name: str, array: NDArray[Any], position: int) -> ArrayRow:
+def encoded(name: str, array: NDArray[Any]) -> dict[str, Any]:
+    """The columns that hold an array. Raises TypeError for one of Python objects, naming it."""
     if array.dtype.hasobject:
         raise TypeError(f"array {name!r} holds Python objects ({array.dtype}); only numbers can be stored")
     little = np.asarray(array, dtype=array.dtype.newbyteorder("<"))
-    # Level 1: long mantissas hardly compress at any level, and constant vectors do at every one.
-    data = zlib.compress(little.tobytes(), level=1)
-    return ArrayRow(
-        trial_id=trial_id, name=name, position=position, dtype=little.dtype.str, shape=list(little.shape), data=data
-    )
+    data, codec = little.tobytes(), "raw"
+    if len(zlib.compress(data[:SAMPLE], level=1)) < WORTH * len(data[:SAMPLE]):
+        data, codec = zlib.compress(data, level=1), "zlib"
+    return {"dtype": little.dtype.str, "shape": list(little.shape), "codec": codec, "data": data}
 
 
-def unpack(row: ArrayRow) -> NDArray[Any]:
+def unpack(row: ArrayRow | CheckpointRow) -> NDArray[Any]:
     """The array of a row, writable and in the machine's byte order."""
     stored = np.dtype(row.dtype)
-    array = np.frombuffer(zlib.decompress(row.data), dtype=stored).reshape(row.shape)
+    data = zlib.decompress(row.data) if row.codec == "zlib" else row.data
+    array = np.frombuffer(data, dtype=stored).reshape(row.shape)
     return array.astype(stored.newbyteorder("="))
 
 

@@ -25,7 +25,10 @@ def check(stored: Study, given: Study) -> None:
     if gone:
         found.append(f"seeds: was {list(stored.seeds)}, is {list(given.seeds)} (seeds may only be added)")
     if found:
-        raise BadStudy(f"study {given.name!r} exists and differs: {'; '.join(found)}; give this study another name")
+        changed = "; ".join(found)
+        raise BadStudy(
+            f"study {given.name!r} exists and differs: {changed}; give another name, or branch with --as NAME"
+        )
 
 
 def check_finite(study: Study) -> None:

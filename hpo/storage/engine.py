@@ -1,5 +1,7 @@
 """Opening a database, and the two kinds of transaction on it; every refusal is one line.
 
+PostgreSQL: a server that does not answer within half a minute counts as gone, unless the URL says otherwise.
+
 SQLite: write-ahead log, synchronous=NORMAL (a killed process loses nothing, a power cut at most the last commits),
 foreign keys on, thirty seconds of patience unless the URL says `?timeout=`. A write begins with BEGIN IMMEDIATE, so it
 waits for its turn at once and never fails half-way; the tables are created in one such transaction.
@@ -25,8 +27,26 @@ from hpo.storage.tables import VERSION, Table, VersionRow
 PATIENCE = 30.0
 """Seconds to wait for another process's write."""
 
+TIMEOUTS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""libpq's, in seconds and (the last) milliseconds: a cut network must not hold a run for hours."""
+
+PASSING = ("08", "53", "57P")
+"""Classes of PostgreSQL's errors: the connection, no room (disk, memory, connections), the server going or coming."""
+
+SQLITE_CLOCK = "(julianday('now') - 2440587.5) * 86400.0"
+
 ADVISORY_LOCK = 4_706_031
 """PostgreSQL's lock for `Database.alone`: any number, the same for everybody."""
+
+
+class Unreachable(BadStorage):
+    """The database cannot be reached, or cannot write, just now; what was being written is not in it."""
 
 
 class Database:
@@ -61,6 +81,18 @@ class Database:
         """`with database.write() as session:` all or nothing; raises BadStorage."""
         return self._transaction(begin="BEGIN IMMEDIATE", isolation_level="READ COMMITTED")
 
+    def clock(self, session: Session) -> float:
+        """Seconds since 1970 by the database's clock, as it is now and not when the transaction began."""
+        asked = "extract(epoch FROM clock_timestamp())" if self._postgresql else SQLITE_CLOCK
+        return float(session.scalar(text(f"SELECT {asked}")) or 0.0)
+
+    @contextmanager
+    def outside(self) -> Iterator[Connection]:
+        """`with database.outside() as connection:` no transaction, for what cannot be in one; raises BadStorage."""
+        options = {"isolation_level": "AUTOCOMMIT"} if self._postgresql else {"begin": None}
+        with self._explained(), self._engine.execution_options(**options).connect() as connection:
+            yield connection
+
     def alone(self, session: Session) -> None:
         """Until the session ends, no other process is past this line; on SQLite every write is alone as it is."""
         if self._postgresql:
@@ -88,7 +120,16 @@ class Database:
         except IntegrityError:
             raise  # the caller's mistake, not the database's
         except DBAPIError as error:
-            raise BadStorage(f"{self.name}: {_explanation(error)}") from error
+            kind = Unreachable if self._passing(error) else BadStorage
+            raise kind(f"{self.name}: {_explanation(error)}") from error
+
+    def _passing(self, error: DBAPIError) -> bool:
+        """Whether it may be over soon: a server that restarts, a cut connection, a full disk."""
+        if not self._postgresql:
+            return "is full" in str(error.orig)
+        state = getattr(error.orig, "sqlstate", None)
+        cut = isinstance(error, OperationalError) and state is None
+        return cut or error.connection_invalidated or (state or "").startswith(PASSING)
 
     def _recognise(self, session: Session, create: bool) -> None:
         if create:
@@ -98,10 +139,7 @@ class Database:
         if VersionRow.__tablename__ in found:
             version = connection.scalar(select(VersionRow.version_num))
             if version != VERSION:
-                raise BadStorage(
-                    f"{self.name}: made by another hpo (its tables have version {version}, this one knows {VERSION}): "
-                    "use that one, or give another database"
-                )
+                raise BadStorage(f"{self.name}: {_other(str(version))}")
             if create:  # SQLite lets BEGIN IMMEDIATE pass on a read-only file; a write tells now, not after an hour
                 session.execute(update(VersionRow).values(version_num=VERSION))
         elif found and not self._postgresql:
@@ -128,7 +166,7 @@ class Database:
                 session.connection()
 
     def _logs_ahead(self) -> bool:
-        with self._explained(), self._engine.execution_options(begin=None).connect() as connection:
+        with self.outside() as connection:
             try:
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             except OperationalError as error:
@@ -138,9 +176,16 @@ class Database:
             return True
 
 
+def _other(version: str) -> str:
+    if version < VERSION:
+        return f"its tables have layout {version}, this hpo has {VERSION}: run hpo db upgrade on it (keep a copy first)"
+    return f"made by a newer hpo (its tables have layout {version}, this one has {VERSION}): use that one"
+
+
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, json_serializer=_json)
+        timeouts = {name: seconds for name, seconds in TIMEOUTS.items() if name not in url.query}
+        return create_engine(url, json_serializer=_json, connect_args=timeouts, pool_pre_ping=True)
     # isolation_level None: the driver begins nothing by itself, `_begin` does.
     patience = {} if "timeout" in url.query else {"timeout": PATIENCE}
     engine = create_engine(url, json_serializer=_json, connect_args={"isolation_level": None, **patience})
@@ -197,6 +242,9 @@ _MEANINGS = {
     "is locked": "locked by another process: wait for it or stop it, or allow more time with ?timeout=SECONDS",
     "readonly": "read-only: make the file and its folder writable, or give another --storage",
     "unable to open": "cannot be opened or written here: check the rights on the file and its folder",
+    "is full": "the disk is full: make room, then go on with hpo resume; what was finished is kept",
+    "no space left": "the server's disk is full: make room, then go on with hpo resume; what was finished is kept",
+    "connection refused": "no server answers there: start it, or check host and port",
     "not a database": "not a database: give another file, or a name that does not exist yet",
 }
 

@@ -5,33 +5,42 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import exists as some
 from sqlalchemy.orm import Session
 
 from hpo.failures import BadInput, BadStorage, unknown
 from hpo.spec import Study
 from hpo.storage import arrays
-from hpo.storage.holder import Holder
-from hpo.storage.records import ArmRecord, StudyRecord, StudySummary, TrialRecord
-from hpo.storage.tables import ArmRow, ArrayRow, StudyRow, TrialRow
+from hpo.storage.leases import alive, leases
+from hpo.storage.records import ArmRecord, Standing, StudyRecord, StudySummary, TrialRecord
+from hpo.storage.tables import ArmRow, ArrayRow, LeaseRow, StudyRow, TrialRow
 from hpo.trial import Cost, Outcome, Proposal, Trial
 
 IS_WEIGHT: ColumnElement[bool] = ArrayRow.name.startswith("weights/", autoescape=True)
 CLOSED: ColumnElement[bool] = TrialRow.state != "running"
-USABLE: ColumnElement[bool] = (TrialRow.state == "complete") & TrialRow.validation_loss.between(
-    -sys.float_info.max, sys.float_info.max
+USABLE: ColumnElement[bool] = (
+    (TrialRow.state == "complete")
+    & TrialRow.origin.is_(None)
+    & TrialRow.validation_loss.between(-sys.float_info.max, sys.float_info.max)
 )
+
+
+def names(session: Session) -> list[str]:
+    """Of all studies."""
+    return list(session.scalars(select(StudyRow.name)))
 
 
 def study_row(session: Session, name: str) -> StudyRow:
     """Raises BadInput with the nearest name if there is none of that name."""
     row = session.scalar(select(StudyRow).where(StudyRow.name == name))
     if row is None:
-        raise BadInput(unknown("study", name, session.scalars(select(StudyRow.name))))
+        raise BadInput(unknown("study", name, names(session)))
     return row
 
 
@@ -50,13 +59,18 @@ def arm_rows(session: Session, study: str) -> Sequence[ArmRow]:
     return session.scalars(of_study.order_by(ArmRow.position)).all()
 
 
-def trial_id(session: Session, arm_id: int, number: int) -> int | None:
-    """The row of a trial, None if the arm has no such number."""
-    return session.scalar(select(TrialRow.id).where(TrialRow.arm_id == arm_id, TrialRow.number == number))
+def trial_of(session: Session, arm_id: int, number: int, *conditions: ColumnElement[bool]) -> int | None:
+    """The row of a trial, None if the arm has no such number or it does not fulfil the conditions."""
+    return session.scalar(select(TrialRow.id).where(TrialRow.arm_id == arm_id, TrialRow.number == number, *conditions))
+
+
+def exists(session: Session, *conditions: ColumnElement[bool]) -> bool:
+    """Whether there is a trial of which all this is true."""
+    return bool(session.scalar(select(some().where(*conditions))))
 
 
 def best_trial_id(session: Session, arm_id: int) -> int | None:
-    """The complete trial with the lowest finite validation loss, the first of equals."""
+    """The complete trial of this study with the lowest finite validation loss, the first of equals."""
     usable = select(TrialRow.id).where(TrialRow.arm_id == arm_id, USABLE)
     return session.scalar(usable.order_by(TrialRow.validation_loss, TrialRow.number).limit(1))
 
@@ -77,11 +91,13 @@ def spec(row: StudyRow) -> Study:
 def study(session: Session, name: str) -> StudyRecord:
     """One study, its file read again."""
     row = study_row(session, name)
-    return StudyRecord(spec(row), row.versions, row.created, row.updated, _holder(row.holder))
+    runs = leases(session, row.id)
+    place = None if row.data_dir is None else Path(row.data_dir)
+    return StudyRecord(spec(row), row.versions, row.created, row.updated, alive(runs), len(runs), place, row.parent)
 
 
 def studies(session: Session) -> list[StudySummary]:
-    """All studies, oldest first, from three small queries."""
+    """All studies, oldest first, from four small queries."""
     states: dict[int, dict[str, int]] = {}
     counted = select(ArmRow.study_id, ArmRow.state, func.count()).group_by(ArmRow.study_id, ArmRow.state)
     for study_id, state, count in session.execute(counted):
@@ -91,10 +107,13 @@ def studies(session: Session) -> list[StudySummary]:
     trials = {
         key: (count, best) for key, count, best in session.execute(totals.where(CLOSED).group_by(ArmRow.study_id))
     }
-    columns = select(StudyRow.id, StudyRow.name, StudyRow.created, StudyRow.updated, StudyRow.holder)
+    runs: dict[int, list[LeaseRow]] = {}
+    for lease in session.scalars(select(LeaseRow)):
+        runs.setdefault(lease.study_id, []).append(lease)
+    columns = select(StudyRow.id, StudyRow.name, StudyRow.created, StudyRow.updated)
     return [
-        StudySummary(name, created, updated, _holder(holder), states.get(key, {}), *trials.get(key, (0, None)))
-        for key, name, created, updated, holder in session.execute(columns.order_by(StudyRow.id))
+        StudySummary(name, created, updated, alive(runs.get(key, [])), states.get(key, {}), *trials.get(key, (0, None)))
+        for key, name, created, updated in session.execute(columns.order_by(StudyRow.id))
     ]
 
 
@@ -109,9 +128,7 @@ def arms(session: Session, study: str) -> list[ArmRecord]:
 def figures(session: Session, study: str) -> dict[str, list[TrialRecord]]:
     """Every arm's trials by number, without their arrays."""
     by_arm: dict[int, list[TrialRecord]] = {}
-    columns = select(
-        *(column for column in TrialRow.__table__.columns if column.name not in ("id", "opened", "closed"))
-    )
+    columns = select(*(c for c in TrialRow.__table__.columns if c.name not in ("id", "lease")))
     of_study = columns.join(ArmRow, ArmRow.id == TrialRow.arm_id).where(ArmRow.study_id == study_row(session, study).id)
     for row in session.execute(of_study.order_by(TrialRow.arm_id, TrialRow.number)):
         by_arm.setdefault(row.arm_id, []).append(
@@ -127,32 +144,42 @@ def figures(session: Session, study: str) -> dict[str, list[TrialRecord]]:
                 ask_seconds=row.ask_seconds,
                 failure=row.failure,
                 report=_report(row.report),
+                opened=row.opened,
+                closed=row.closed,
+                origin=row.origin,
             )
         )
     return {a.label: by_arm.get(a.id, []) for a in arm_rows(session, study)}
 
 
-def spent(session: Session, arm_id: int) -> Cost:
-    """What the closed trials of an arm cost, the time to ask included."""
-    sums = select(
-        func.sum(TrialRow.trainings),
-        func.sum(TrialRow.gradient_evaluations),
-        func.sum(TrialRow.seconds + TrialRow.ask_seconds),
+def standing(session: Session, study_id: int) -> dict[str, Standing]:
+    """Where every arm stands, by label."""
+    columns = select(
+        ArmRow.label, ArmRow.next_number, ArmRow.running, ArmRow.trainings, ArmRow.gradient_evaluations, ArmRow.seconds
     )
-    return _cost(*session.execute(sums.where(TrialRow.arm_id == arm_id, CLOSED)).one())
+    rows = session.execute(columns.where(ArmRow.study_id == study_id).order_by(ArmRow.position))
+    return {row.label: Standing(row.next_number, row.running, _cost(*row[3:])) for row in rows}
 
 
-def trials(session: Session, arm_id: int) -> list[Trial]:
-    """The trials of an arm by number, with their arrays, weights left out."""
-    kept = select(ArrayRow).join(TrialRow, TrialRow.id == ArrayRow.trial_id).where(TrialRow.arm_id == arm_id)
-    found = arrays.by_trial(session.scalars(kept.where(~IS_WEIGHT).order_by(ArrayRow.trial_id, ArrayRow.position)))
-    rows = session.scalars(select(TrialRow).where(TrialRow.arm_id == arm_id).order_by(TrialRow.number))
+def trials(session: Session, arm_id: int, *, since: int = 0, among: Sequence[int] = ()) -> list[Trial]:
+    """The trials of an arm by number, with their arrays, weights left out: those from `since` on, and those `among`."""
+    wanted = (TrialRow.arm_id == arm_id) & ((TrialRow.number >= since) | TrialRow.number.in_(among))
+    kept = select(ArrayRow).join(TrialRow, TrialRow.id == ArrayRow.trial_id).where(wanted, ~IS_WEIGHT)
+    found = arrays.by_trial(session.scalars(kept.order_by(ArrayRow.trial_id, ArrayRow.position)))
+    rows = session.scalars(select(TrialRow).where(wanted).order_by(TrialRow.number))
     return [_trial(row, found.get(row.id, {})) for row in rows]
+
+
+def proposal(session: Session, row: TrialRow) -> Proposal:
+    """What was proposed for a trial."""
+    kept = select(ArrayRow).where(ArrayRow.trial_id == row.id).order_by(ArrayRow.position)
+    named = arrays.by_trial(session.scalars(kept)).get(row.id, {})
+    return Proposal(row.number, arrays.part("values", named), row.derivative)
 
 
 def weights(session: Session, arm_id: int, number: int) -> dict[str, NDArray[np.generic]] | None:
     """The weights kept for a trial, None if there are none."""
-    kept = select(ArrayRow).where(ArrayRow.trial_id == trial_id(session, arm_id, number), IS_WEIGHT)
+    kept = select(ArrayRow).where(ArrayRow.trial_id == trial_of(session, arm_id, number), IS_WEIGHT)
     rows = session.scalars(kept.order_by(ArrayRow.position)).all()
     return {row.name.removeprefix("weights/"): arrays.unpack(row) for row in rows} or None
 
@@ -174,11 +201,7 @@ def _trial(row: TrialRow, named: arrays.Named) -> Trial:
         failure=row.failure,
         report=_report(row.report),
     )
-    return Trial(proposal, outcome)
-
-
-def _holder(record: dict[str, object] | None) -> Holder | None:
-    return None if record is None else Holder.of(record)
+    return Trial(proposal, outcome, row.origin)
 
 
 def _report(stored: dict[str, float | None] | None) -> dict[str, float]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpo.space import Space
 from hpo.spec import Study
-from hpo.storage.holder import Holder
 from hpo.storage.tables import ArmState
 from hpo.trial import Cost, TrialState
 
@@ -19,13 +19,19 @@ def described(space: Space) -> list[dict[str, Any]]:
 
 
 class StudyRecord(NamedTuple):
-    """A stored study. `versions` are those of the last `begin`; `holder` is the process running it, if any."""
+    """A stored study. `versions` are those of the last `begin`; `runs`: how many hold a lease of it, dead ones too;
+    `running`: whether one is alive, as far as can be seen from here; `data_dir`: where the last run looked for data;
+    `parent`: what it branched from.
+    """
 
     spec: Study
     versions: dict[str, Any]
     created: datetime
     updated: datetime
-    holder: Holder | None
+    running: bool
+    runs: int
+    data_dir: Path | None
+    parent: str | None
 
 
 class StudySummary(NamedTuple):
@@ -34,10 +40,18 @@ class StudySummary(NamedTuple):
     name: str
     created: datetime
     updated: datetime
-    holder: Holder | None
+    running: bool
     arms: dict[str, int]
     trials: int
     best_validation_loss: float | None
+
+
+class Standing(NamedTuple):
+    """Where an arm stands: the next number, how many trials run, what the closed ones cost (time to ask included)."""
+
+    next_number: int
+    running: int
+    cost: Cost
 
 
 class ArmRecord(NamedTuple):
@@ -57,7 +71,8 @@ class ArmRecord(NamedTuple):
 class TrialRecord(NamedTuple):
     """The figures of a trial; while it runs the losses are NaN and the cost is nothing.
 
-    `summary` is {hyperparameter: [lowest, median, highest]}; `report` figures about the training and its derivative.
+    `summary` is {hyperparameter: [lowest, median, highest]}; `report` figures about the training and its derivative;
+    `origin`: where it was imported from.
     """
 
     number: int
@@ -71,3 +86,6 @@ class TrialRecord(NamedTuple):
     ask_seconds: float
     failure: str | None
     report: dict[str, float]
+    opened: datetime
+    closed: datetime | None = None
+    origin: str | None = None

@@ -1,10 +1,12 @@
-"""The tables, all named `hpo_…` so that they can share a PostgreSQL database with other programs.
+"""The tables, all named `hpo_…` so that they can share a database with other programs.
 
-    hpo_study ─< hpo_arm ─< hpo_trial ─< hpo_array          hpo_alembic_version: one row, the schema's number
+    hpo_study ─< hpo_arm ─< hpo_trial ─< hpo_array
+             ├─< hpo_lease        ├─< hpo_checkpoint
+             └─< hpo_event        └─< hpo_event          hpo_alembic_version: one row, the layout's number
 
 A number that is not finite: ±inf is stored as it is; NaN is stored as NULL (SQLite has no other way). So NULL in a loss
-of a closed trial *is* NaN, and NULL in `test_accuracy` means that there is none. Times are UTC.
-`hpo_alembic_version` has Alembic's own layout: `version_table="hpo_alembic_version"` continues from here.
+of a closed trial *is* NaN, and NULL in `test_accuracy` means that there is none. Times are UTC. No id is given twice,
+not even after its row was deleted: a lease's number can serve as its token, an arm's next number never goes back.
 """
 
 from __future__ import annotations
@@ -12,16 +14,35 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import JSON, Dialect, ForeignKey, LargeBinary, MetaData, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy import DateTime as NaiveDateTime
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from hpo.trial import TrialState
 
-VERSION = "0002"
+VERSION = "0003"
+
+RUNNING = "state = 'running'"
 
 ArmState = Literal["open", "complete", "failed"]
 """`open` until `Ledger.finish`; a changed budget opens a finished arm again."""
+
+EventKind = Literal["begun", "extended", "lost", "crashed", "interrupted", "refused", "imported"]
+"""What happened to a study (`begun`, `extended`) or to a trial: its run was `lost` (killed, or no longer heard of), its
+worker `crashed`, it was `interrupted`, what a late writer brought was `refused`, it was `imported`."""
 
 
 class Moment(TypeDecorator[datetime]):
@@ -58,7 +79,7 @@ class Table(DeclarativeBase):
 
 
 class StudyRow(Table):
-    """One study. `holder` is the process running it: {host, pid, started}."""
+    """One study. `versions`: packages and the commit of the last run; `parent`: the study it branched from."""
 
     __tablename__ = "hpo_study"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -70,11 +91,16 @@ class StudyRow(Table):
     versions: Mapped[dict[str, Any]]
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
-    holder: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    data_dir: Mapped[str | None]
+    parent: Mapped[str | None]
 
 
 class ArmRow(Table):
-    """One (method, solver, seed) of a study. `space` lists the resolved groups: name, per, low, high, …, size."""
+    """One (method, solver, seed) of a study. `space` lists the resolved groups: name, per, low, high, …, size.
+
+    `next_number`: of the trial to come; `running`: how many run. `trainings`, `gradient_evaluations` and `seconds` are
+    what its closed trials cost, the time to ask included. A claim compares and sets all of these at once.
+    """
 
     __tablename__ = "hpo_arm"
     __table_args__ = (UniqueConstraint("study_id", "label"), {"sqlite_autoincrement": True})
@@ -91,16 +117,48 @@ class ArmRow(Table):
     settings: Mapped[dict[str, Any]]
     space: Mapped[list[Any]]
     state: Mapped[ArmState] = mapped_column(Text)
+    next_number: Mapped[int] = mapped_column(default=0, server_default="0")
+    running: Mapped[int] = mapped_column(default=0, server_default="0")
+    trainings: Mapped[int] = mapped_column(default=0, server_default="0")
+    gradient_evaluations: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+
+
+class LeaseRow(Table):
+    """A run of a study under way: its number is the token that every write of its trials carries.
+
+    `worker` is its name; `started` tells a process from a later one of the same number. `beat`: seconds since 1970 by
+    the database's clock, set again and again by the run.
+    """
+
+    __tablename__ = "hpo_lease"
+    __table_args__ = (UniqueConstraint("study_id", "worker"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey(StudyRow.id, ondelete="CASCADE"))
+    worker: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    started: Mapped[int | None] = mapped_column(BigInteger)
+    slots: Mapped[int]
+    begun: Mapped[datetime] = mapped_column(default=now)
+    beat: Mapped[float]
 
 
 class TrialRow(Table):
     """One proposal and what became of it; the columns from `validation_loss` on are NULL while it runs.
 
     `summary` is {hyperparameter: [lowest, median, highest]} of the proposed values, `report` {name: figure or null}.
+    `lease`: the run that has it, or had it when it was closed; NULL while a running trial is free to be taken up.
+    `origin`: where it was imported from.
     """
 
     __tablename__ = "hpo_trial"
-    __table_args__ = (UniqueConstraint("arm_id", "number"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        UniqueConstraint("arm_id", "number"),
+        Index("hpo_trial_running_ix", "arm_id", sqlite_where=text(RUNNING), postgresql_where=text(RUNNING)),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     arm_id: Mapped[int] = mapped_column(ForeignKey(ArmRow.id, ondelete="CASCADE"))
@@ -119,12 +177,14 @@ class TrialRow(Table):
     failure: Mapped[str | None]
     report: Mapped[dict[str, Any] | None]
     closed: Mapped[datetime | None]
+    lease: Mapped[int | None]
+    origin: Mapped[str | None]
 
 
 class ArrayRow(Table):
     """One array of a trial: `values/l2`, `hypergradient/l2`, `ends/l2`, `curve`, `weights/0.bias`.
 
-    See `arrays.py`.
+    See `arrays.py`, of which `codec` is a word.
     """
 
     __tablename__ = "hpo_array"
@@ -134,11 +194,45 @@ class ArrayRow(Table):
     position: Mapped[int]
     dtype: Mapped[str] = mapped_column(String(16))
     shape: Mapped[list[Any]]
+    codec: Mapped[str] = mapped_column(String(8), default="zlib", server_default="zlib")
     data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class CheckpointRow(Table):
+    """One array of what a running trial needs to go on from where it was saved; see `checkpoints.py`."""
+
+    __tablename__ = "hpo_checkpoint"
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id, ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    dtype: Mapped[str] = mapped_column(String(16))
+    shape: Mapped[list[Any]]
+    codec: Mapped[str] = mapped_column(String(8))
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class EventRow(Table):
+    """Something that happened to a study or to one of its trials; `lease`: the run concerned."""
+
+    __tablename__ = "hpo_event"
+    __table_args__ = (
+        Index("hpo_event_study_id_ix", "study_id"),
+        Index("hpo_event_trial_id_ix", "trial_id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey(StudyRow.id, ondelete="CASCADE"))
+    trial_id: Mapped[int | None] = mapped_column(ForeignKey(TrialRow.id, ondelete="CASCADE"))
+    lease: Mapped[int | None]
+    kind: Mapped[EventKind] = mapped_column(Text)
+    detail: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(default=now)
+
+
 class VersionRow(Table):
-    """The schema's number, as Alembic keeps it."""
+    """The layout's number, in the table Alembic keeps it in (`version_table="hpo_alembic_version"`)."""
 
     __tablename__ = "hpo_alembic_version"
 

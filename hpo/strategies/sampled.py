@@ -47,9 +47,14 @@ class Sampled(ABC):
 
     def ask(self, number: int) -> Proposal:
         """The sampler's choice, given the outcomes told so far and the trials that still run."""
+        if number < self._entered:
+            self._start_over()  # what was asked for this number before came to nothing
+        self._known.pop(number, None)
         with _quiet():
             study = self._study = self._study or _new_study()
-            for earlier in range(number):
+            for earlier in sorted(self._running):
+                self._catch_up(study, earlier)
+            for earlier in range(self._entered, number):
                 self._catch_up(study, earlier)
             chosen = self._enter(study, number, self.space.defaults() if number == 0 else None)
         proposal = Proposal(number, self._values(chosen.params))
@@ -58,10 +63,14 @@ class Sampled(ABC):
 
     def tell(self, trial: Trial) -> None:
         """Note the outcome; Optuna hears of it, in the order of the numbers, when the next proposal is asked for."""
-        if trial.number < self._entered and trial.number not in self._known:
-            self._study, self._entered, self._running = None, 0, {}  # its place was given up: start over
-        if trial.outcome is not None or trial.number not in self._known:
+        known = self._known.get(trial.number)
+        if trial.number < self._entered and (known is None or not _same(known.proposal, trial.proposal)):
+            self._start_over()  # its place was given up, or another trial took it
+        if trial.outcome is not None or known is None or known.outcome is None:
             self._known[trial.number] = trial
+
+    def _start_over(self) -> None:
+        self._study, self._entered, self._running = None, 0, {}
 
     def _catch_up(self, study: optuna.Study, number: int) -> None:
         known = self._known.get(number)
@@ -117,6 +126,10 @@ def _close(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
         study.tell(trial, outcome.validation_loss)
     else:
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+
+def _same(asked: Proposal, told: Proposal) -> bool:
+    return all(np.array_equal(values, told.values[name]) for name, values in asked.values.items())
 
 
 def parameter(group: str, index: int) -> str:

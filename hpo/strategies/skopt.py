@@ -79,6 +79,7 @@ class _Surrogate(ABC):
 
     def ask(self, number: int) -> Proposal:
         """The best point of the acquisition function, given the outcomes told so far and the trials that still run."""
+        self._known.pop(number, None)  # what was asked for this number before came to nothing
         values = self.space.unflatten(self._best(number)) if number else self.space.defaults()
         proposal = Proposal(number, values)
         self._known[number] = Trial(proposal)
@@ -86,7 +87,8 @@ class _Surrogate(ABC):
 
     def tell(self, trial: Trial) -> None:
         """Note the outcome."""
-        if trial.outcome is not None or trial.number not in self._known:
+        known = self._known.get(trial.number)
+        if trial.outcome is not None or known is None or known.outcome is None:
             self._known[trial.number] = trial
 
     def _best(self, number: int) -> Array:

@@ -22,11 +22,18 @@ class Strategy(Protocol):
         ...
 
     def ask(self, number: int) -> Proposal | None:
-        """The proposal for trial `number`; None: an outcome is needed first. Numbers come in order, each once."""
+        """The proposal for trial `number`; None: an outcome is needed first.
+
+        Numbers come in order. One may be asked for again, and be told with other values than were proposed: another run
+        of the study was faster.
+        """
         ...
 
     def tell(self, trial: Trial) -> None:
-        """What became of a trial, failures included; also of trials this object was never asked for, in any order."""
+        """What became of a trial, failures included; also of trials this object was never asked for, in any order.
+
+        A trial without an outcome runs elsewhere; it is told again when it ended.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from recording import proposal, record
+from recording import left_running, record
 
 from hpo.space import Group, Space
 from hpo.spec import Study
@@ -55,7 +55,7 @@ def ledger(empty: Ledger, study: Study) -> Ledger:
     }.items():
         for number, (validation, test) in enumerate(losses):
             record(empty, arm, number, validation, test)
-    empty.open_trial("digits", "drmad/0", proposal(3), ask_seconds=100.0)
+    left_running(empty, "drmad/0", 3)
     empty.finish("digits", "drmad/0", "complete")
     empty.finish("digits", "random/0", "failed")
     return empty

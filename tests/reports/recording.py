@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 
+from hpo.storage.claims import Terms
 from hpo.storage.ledger import Ledger
 from hpo.trial import Cost, Outcome, Proposal
+
+FREE = Terms("trainings", 1e9, 1.0, 99)
 
 
 def proposal(number: int) -> Proposal:
@@ -15,7 +18,14 @@ def proposal(number: int) -> Proposal:
 
 
 def record(ledger: Ledger, arm: str, number: int, validation: float, test: float) -> None:
-    ledger.open_trial("digits", arm, proposal(number), ask_seconds=0.5)
     failure = None if math.isfinite(validation) else "diverged: the validation loss is not finite"
     outcome = Outcome("complete", validation, test, 0.9, cost=Cost(1, 600.0, 2.0), failure=failure)
-    ledger.close_trial("digits", arm, number, outcome)
+    with ledger.attend("digits", 1) as lease:
+        claim = ledger.claim(lease, arm, proposal(number), 0.5, FREE)
+        assert claim is not None
+        assert ledger.close_trial(claim, outcome)
+
+
+def left_running(ledger: Ledger, arm: str, number: int) -> None:
+    with ledger.attend("digits", 1) as lease:
+        assert ledger.claim(lease, arm, proposal(number), 100.0, FREE) is not None

@@ -29,9 +29,8 @@ def test_the_states_of_a_study(ledger: Ledger) -> None:
     def state() -> str:
         return listing.studies(ledger)[0]["state"]
 
-    ledger.hold("digits")
-    assert state() == "running"
-    ledger.let_go("digits")
+    with ledger.attend("digits", 1):
+        assert state() == "running"
     for arm in ledger.arms("digits"):
         assert state() == "stopped"
         ledger.finish("digits", arm.label, "complete")
@@ -66,8 +65,8 @@ def test_the_states_of_arms(ledger: Ledger) -> None:
     expected = {"drmad/0": "complete", "random/0": "failed", "random/1": "waiting"}
     others = ["tpe-global/0", "drmad/1", "tpe-global/1"]
     assert states() == expected | dict.fromkeys(others, "stopped")
-    ledger.hold("digits")
-    assert states() == expected | dict.fromkeys(others, "running")
+    with ledger.attend("digits", 1):
+        assert states() == expected | dict.fromkeys(others, "running")
 
 
 def test_the_arms_of_a_comparison(ledger: Ledger) -> None:

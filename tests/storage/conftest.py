@@ -1,37 +1,18 @@
-"""A database in a file of its own; where HPO_TEST_POSTGRES names a server, in a schema of its own there as well."""
+"""A ledger in a database of either kind, and a study for it."""
 
 from __future__ import annotations
 
-import os
-import uuid
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from old_databases import FILES
+from sqlalchemy import MetaData, create_engine, make_url, null, select, text
 
 from hpo.spec import Study
 from hpo.storage.ledger import Ledger
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'hpo.db'}"
-        return
-    if "HPO_TEST_POSTGRES" not in os.environ:
-        pytest.skip(
-            "HPO_TEST_POSTGRES is not set: give the URL of a PostgreSQL database, such as postgresql://u@host/db"
-        )
-    given = make_url(os.environ["HPO_TEST_POSTGRES"])
-    schema = f"hpo_test_{uuid.uuid4().hex}"
-    engine = create_engine(given)
-    with engine.begin() as connection:
-        connection.execute(text(f"CREATE SCHEMA {schema}"))
-    yield given.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
-    with engine.begin() as connection:
-        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
-    engine.dispose()
+from hpo.storage.migrations import migrate
 
 
 @pytest.fixture
@@ -59,3 +40,42 @@ def study() -> Study:
 def begun(ledger: Ledger, study: Study) -> Ledger:
     ledger.begin(study, {"python": "3.11"})
     return ledger
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.stem)
+def old(request: pytest.FixtureRequest) -> Path:
+    """A database of an older layout; its name is the layout's number."""
+    return request.param
+
+
+@pytest.fixture
+def old_url(url: str, old: Path) -> str:
+    """A copy of it in a database of either kind, in which no process holds a study."""
+    copy = make_url(url)
+    if copy.database is not None and url.startswith("sqlite"):
+        shutil.copy(old, copy.database)
+    else:
+        _copy_rows(f"sqlite:///file:{old}?mode=ro&immutable=1&uri=true", url, old.stem)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE hpo_study SET holder = NULL"))
+    engine.dispose()
+    return url
+
+
+def _copy_rows(source: str, target: str, layout: str) -> None:
+    """Into tables of the same layout, made by the migrations."""
+    reading, writing = create_engine(source), create_engine(target)
+    with reading.connect() as old, writing.begin() as new:
+        migrate(new, layout)
+        tables = MetaData()
+        tables.reflect(new)
+        for table in tables.sorted_tables:
+            rows = old.execute(select(table)).mappings().all() if table.name != "hpo_alembic_version" else []
+            for row in rows:
+                new.execute(table.insert().values({k: null() if v is None else v for k, v in row.items()}))
+            if "id" in table.columns and rows:
+                sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
+                new.execute(text(f"SELECT setval({sequence}, (SELECT max(id) FROM {table.name}))"))
+    reading.dispose()
+    writing.dispose()

@@ -80,7 +80,9 @@ def test_seeds_may_be_added_and_not_taken_away(begun: Ledger, study: Study) -> N
 def test_another_search_needs_another_name(begun: Ledger, study: Study, parts: dict[str, Any], said: str) -> None:
     with pytest.raises(BadStudy) as caught:
         begun.begin(changed(study, **parts), {})
-    assert str(caught.value) == f"study 'digits' exists and differs: {said}; give this study another name"
+    assert (
+        str(caught.value) == f"study 'digits' exists and differs: {said}; give another name, or branch with --as NAME"
+    )
     assert begun.study("digits").spec == study
 
 

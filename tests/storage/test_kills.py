@@ -11,34 +11,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from entries import FREE, proposal
 from sqlalchemy import select, text
 
 from hpo.spec import Study
 from hpo.storage.ledger import Ledger
 from hpo.storage.tables import StudyRow
-from hpo.trial import Outcome, Proposal
+from hpo.trial import Cost, Outcome
 
 SIZE = 50_000
 
 WRITE = """
 import sys
 import numpy as np
+from hpo.storage.claims import Terms
 from hpo.storage.ledger import Ledger
 from hpo.trial import Cost, Outcome, Proposal
 
 size, first = int(sys.argv[2]), int(sys.argv[3])
 with Ledger.open(sys.argv[1]) as ledger:
-    ledger.hold("digits")
-    ledger.release("digits")
+    terms, lease = Terms("trainings", 1e9, 1.0, 9), ledger._attend("digits", 1, None)
+    found = ledger.take_up(lease)
     for number in range(first, 10_000):
         numbers = np.random.default_rng(number).uniform(size=(2, size))
-        ledger.open_trial("digits", "drmad/0", Proposal(number, {"l2": numbers[0]}, "drmad"), 0.0)
+        proposal = Proposal(number, {"l2": numbers[0]}, "drmad")
+        claim = found.claim if found else ledger.claim(lease, "drmad/0", proposal, 0.0, terms)
+        found = None
         print(number, flush=True)
         outcome = Outcome(
             "complete", 1 / (number + 1), 0.0, cost=Cost(1, 1.0, 0.0),
             hypergradient={"l2": numbers[1]}, weights={"w": numbers[0]},
         )
-        ledger.close_trial("digits", "drmad/0", number, outcome)
+        ledger.close_trial(claim, outcome)
 """
 
 
@@ -73,14 +77,16 @@ def test_no_half_trial_is_left(url: str, study: Study, tmp_path: Path) -> None:
                 if trial.outcome is not None:
                     assert trial.outcome.hypergradient is not None
                     assert np.array_equal(trial.outcome.hypergradient["l2"], expected[1])
-            assert ledger.spent("digits", "drmad/0").trainings == len(closed)
+            standing = ledger.standing("digits")["drmad/0"]
+            assert standing == (len(found), len(found) - len(closed), Cost(len(closed), float(len(closed)), 0.0))
             kept = [t.number for t in found if ledger.weights("digits", "drmad/0", t.number) is not None]
             assert kept == [t.number for t in closed][-1:]
             done = len(closed)
-        ledger.hold("digits")  # the last holder is dead
-        ledger.release("digits")
-        ledger.open_trial("digits", "drmad/0", Proposal(done, {"l2": np.ones(1)}), 0.0)
-        ledger.close_trial("digits", "drmad/0", done, Outcome("failed", np.nan, np.nan))
+        with ledger.attend("digits", 1) as lease:  # the last run is dead
+            found = ledger.take_up(lease)
+            claim = found.claim if found else ledger.claim(lease, "drmad/0", proposal(done), 0.0, FREE)
+            assert claim is not None
+            assert ledger.close_trial(claim, Outcome("failed", np.nan, np.nan))
     connection = sqlite3.connect(tmp_path / "hpo.db")
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from entries import ARM, changed, outcome, proposal, record
+from entries import ARM, FREE, changed, claimed, left_running, outcome, proposal, record
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from hpo.failures import BadInput, BadStorage
@@ -18,7 +19,8 @@ from hpo.space import Group, Piece, Space
 from hpo.spec import Study
 from hpo.storage import arrays
 from hpo.storage.ledger import Ledger
-from hpo.storage.tables import TrialRow
+from hpo.storage.records import Standing
+from hpo.storage.tables import ArmRow, EventRow, StudyRow, Table, TrialRow, VersionRow
 from hpo.trial import Cost, Outcome, Proposal
 
 
@@ -53,56 +55,73 @@ def test_an_unknown_study_or_arm_is_named_with_the_nearest(begun: Ledger) -> Non
     with pytest.raises(BadInput, match="unknown study 'digit'"):
         begun.trials("digit", ARM)
     with pytest.raises(BadInput, match=r"study 'digits': unknown arm 'drmad/9': .* did you mean 'drmad/"):
-        begun.spent("digits", "drmad/9")
+        begun.trials("digits", "drmad/9")
 
 
-def test_a_trial_is_open_then_closed_once(begun: Ledger) -> None:
-    begun.open_trial("digits", ARM, proposal(0), ask_seconds=0.5)
-    [running] = begun.trials("digits", ARM)
-    assert running.state == "running"
-    begun.close_trial("digits", ARM, 0, outcome(1.0))
-    [closed] = begun.trials("digits", ARM)
-    assert closed.state == "complete"
-    with pytest.raises(BadStorage, match="trial 0 of digits drmad/0 is not open"):
-        begun.close_trial("digits", ARM, 0, outcome(2.0))
-    with pytest.raises(BadStorage, match="trial 7 of digits drmad/0 is not open"):
-        begun.close_trial("digits", ARM, 7, outcome(2.0))
-    with pytest.raises(BadStorage, match="trial 0 of digits drmad/0 exists"):
-        begun.open_trial("digits", ARM, proposal(0), ask_seconds=0.5)
-    [same] = begun.trials("digits", ARM)
-    assert same.outcome is not None
-    assert same.outcome.validation_loss == 1.0
+def test_a_trial_is_claimed_then_closed_once(begun: Ledger) -> None:
+    with begun.attend("digits", 1) as lease:
+        claim = claimed(begun, lease, 0)
+        [running] = begun.trials("digits", ARM)
+        assert running.state == "running"
+        assert begun.close_trial(claim, outcome(1.0))
+        [closed] = begun.trials("digits", ARM)
+        assert closed.state == "complete"
+        assert begun.close_trial(claim, outcome(2.0))  # the same claim again: nobody knew whether it came through
+        assert not begun.close_trial(claim._replace(trial_id=99), outcome(2.0))
+        assert not begun.close_trial(claim._replace(lease=lease._replace(token=99)), outcome(2.0))
+        [same] = begun.trials("digits", ARM)
+        assert same.outcome is not None
+        assert same.outcome.validation_loss == 1.0
+    assert begun.standing("digits")[ARM] == Standing(1, 0, Cost(1, 600.0, 2.5))
+
+
+def test_a_claim_compares_number_width_and_budget(begun: Ledger) -> None:
+    with begun.attend("digits", 1) as lease:
+
+        def may(number: int, **terms: Any) -> bool:
+            return begun.claim(lease, ARM, proposal(number), 0.0, FREE._replace(**terms)) is not None
+
+        assert not may(1)  # trial 0 comes first
+        assert may(0)
+        assert not may(1, width=1)
+        assert not may(1, amount=1)  # one runs, one more is too much
+        assert not may(1, unit="gradient_evaluations", amount=1199.0, charge=600.0)
+        assert may(1, unit="gradient_evaluations", amount=1200.0, charge=600.0, width=2)
+        assert begun.claim(lease, ARM, proposal(1), 0.0, FREE) is not None  # its own, asked for again
+        assert may(2, unit="seconds", amount=1e-9, charge=0.0)  # none has been spent
+        assert [t.number for t in begun.trials("digits", ARM)] == [0, 1, 2]
+    with begun.attend("digits", 1, "another") as other:
+        assert begun.claim(other, ARM, proposal(1), 0.0, FREE) is None
 
 
 def test_a_trial_whose_arrays_cannot_be_stored_is_not_stored_at_all(begun: Ledger) -> None:
     objects: Any = np.array(["a"], dtype=object)
-    with pytest.raises(TypeError, match=r"array 'values/l2' holds Python objects \(object\); only numbers"):
-        begun.open_trial("digits", ARM, Proposal(0, {"l2": objects[:0]}), ask_seconds=0.0)
+    said = r"array 'values/l2' holds Python objects \(object\); only numbers"
+    with begun.attend("digits", 1) as lease, pytest.raises(TypeError, match=said):
+        begun.claim(lease, ARM, Proposal(0, {"l2": objects[:0]}), 0.0, FREE)
     assert begun.trials("digits", ARM) == []
+    assert begun.standing("digits")[ARM] == Standing(0, 0, Cost(0, 0.0, 0.0))
 
 
-def test_released_trials_are_gone_with_their_arrays(begun: Ledger) -> None:
-    record(begun, 0, 1.0)
-    begun.open_trial("digits", ARM, proposal(1), ask_seconds=0.5)
-    begun.open_trial("digits", "tpe-global/0", proposal(0), ask_seconds=0.5)
-    assert begun.release("digits", "drmad/1") == 0
-    assert begun.release("digits", ARM) == 1
-    assert begun.release("digits") == 1
-    assert [t.number for t in begun.trials("digits", ARM)] == [0]
-    assert begun.trials("digits", "tpe-global/0") == []
-    with begun._database.read() as session:
-        assert session.connection().exec_driver_sql("SELECT count(DISTINCT trial_id) FROM hpo_array").scalar() == 1
-    begun.open_trial("digits", ARM, proposal(1), ask_seconds=0.5)
-
-
-def test_numbers_of_rows_are_never_given_twice(begun: Ledger) -> None:
+def test_deleted_studies_leave_nothing_and_their_numbers_are_never_given_again(begun: Ledger, study: Study) -> None:
     ids = []
     for _ in range(2):
-        begun.open_trial("digits", ARM, proposal(0), ask_seconds=0.5)
+        record(begun, 0, 1.0)
+        left_running(begun, 1)
         with begun._database.read() as session:
-            ids.append(session.query(TrialRow.id).scalar())
-        begun.release("digits")
-    assert ids[1] > ids[0]
+            ids.append([session.scalar(select(func.max(t.id))) for t in (StudyRow, ArmRow, TrialRow, EventRow)])
+        begun.delete("digits")
+        with begun._database.read() as session:
+            tables = [t for t in Table.metadata.sorted_tables if t.name != VersionRow.__tablename__]
+            assert [session.scalar(select(func.count()).select_from(t)) for t in tables] == [0] * len(tables)
+        begun.begin(study, {})
+    assert all(later > earlier for earlier, later in zip(*ids, strict=True))
+
+
+def test_a_study_that_runs_is_not_deleted(begun: Ledger) -> None:
+    with begun.attend("digits", 1), pytest.raises(BadStorage, match="study 'digits' is being run: stop it first"):
+        begun.delete("digits")
+    assert begun.study("digits").runs == 0
 
 
 def test_a_trial_without_its_arm_is_refused_by_the_database(begun: Ledger) -> None:
@@ -111,12 +130,12 @@ def test_a_trial_without_its_arm_is_refused_by_the_database(begun: Ledger) -> No
 
 
 def test_what_an_arm_spent_counts_closed_trials_and_the_time_to_ask(begun: Ledger) -> None:
-    assert begun.spent("digits", ARM) == Cost(0, 0.0, 0.0)
+    assert begun.standing("digits")[ARM].cost == Cost(0, 0.0, 0.0)
     record(begun, 0, 1.0)
     record(begun, 1, math.nan)
     record(begun, 0, 1.0, arm="drmad/1")
-    begun.open_trial("digits", ARM, proposal(2), ask_seconds=100.0)
-    assert begun.spent("digits", ARM) == Cost(2, 1200.0, 5.0)
+    left_running(begun, 2, ask_seconds=100.0)
+    assert begun.standing("digits")[ARM] == Standing(3, 1, Cost(2, 1200.0, 5.0))
 
 
 def test_an_arm_keeps_the_weights_of_its_best_trial_alone(begun: Ledger) -> None:
@@ -146,11 +165,14 @@ def test_summaries_count_and_choose(begun: Ledger, study: Study) -> None:
     record(begun, 0, math.nan)
     record(begun, 1, math.inf)
     record(begun, 2, -math.inf)
-    begun.open_trial("digits", ARM, proposal(3), ask_seconds=0.0)
+    left_running(begun, 3)
     [digits, wine] = begun.studies()
     assert (digits.name, digits.trials, digits.best_validation_loss) == ("digits", 3, None)
     assert (wine.name, wine.trials, wine.best_validation_loss) == ("wine", 0, None)
-    begun.close_trial("digits", ARM, 3, Outcome("failed", 0.1, 0.1))
+    with begun.attend("digits", 1) as lease:
+        found = begun.take_up(lease)
+        assert found is not None
+        assert begun.close_trial(found.claim, Outcome("failed", 0.1, 0.1))
     record(begun, 4, 0.5)
     record(begun, 0, 0.4, arm="tpe-global/1")
     begun.finish("digits", ARM, "complete")
@@ -161,8 +183,8 @@ def test_summaries_count_and_choose(begun: Ledger, study: Study) -> None:
 
 
 def test_figures_are_those_of_the_trials(begun: Ledger) -> None:
+    left_running(begun, 0, 3.0, 1.0, 2.0, 5.0, ask_seconds=0.25)
     record(begun, 1, math.nan, failure="diverged", test_accuracy=math.nan)
-    begun.open_trial("digits", ARM, proposal(0, 3.0, 1.0, 2.0, 5.0), ask_seconds=0.25)
     figures = begun.figures("digits")
     assert list(figures) == [a.label for a in begun.arms("digits")]
     first, second = figures[ARM]
@@ -195,5 +217,5 @@ def test_listing_ten_thousand_trials_loads_no_array(tmp_path: Path, study: Study
         started = time.process_time()
         assert ledger.studies()[0].trials == 10_000
         assert len(ledger.figures("digits")[ARM]) == 10_000
-        assert ledger.spent("digits", ARM).trainings == 10_000
+        assert ledger.standing("digits")[ARM].next_number == 1
         print(f"10,000 trials listed in {time.process_time() - started:.2f} s")

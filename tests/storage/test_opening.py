@@ -132,8 +132,8 @@ def test_a_read_only_database_can_be_read_and_not_written(tmp_path: Path, study:
     assert "read-only: make the file and its folder writable" in refused(url)
     with Ledger.open(url, create=False) as ledger:
         assert [s.name for s in ledger.studies()] == ["digits"]
-        with pytest.raises(BadStorage, match="read-only"):
-            ledger.hold("digits")
+        with pytest.raises(BadStorage, match="read-only"), ledger.attend("digits", 1):
+            raise AssertionError("a run without a lease")
     assert path.read_bytes() == before
 
 
@@ -155,7 +155,9 @@ def test_a_newer_database_is_refused(url: str) -> None:
         connection.exec_driver_sql("UPDATE hpo_alembic_version SET version_num = '0042'")
     engine.dispose()
     for create in (True, False):
-        assert f"version 0042, this one knows {VERSION}): use that one" in refused(url, create)
+        assert f"made by a newer hpo (its tables have layout 0042, this one has {VERSION}): use that one" in refused(
+            url, create
+        )
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -230,4 +232,4 @@ def test_a_password_is_never_shown(url: str) -> None:
 
 
 def test_a_server_that_does_not_answer_is_one_line() -> None:
-    assert "the database says: connection" in refused("postgresql://me@127.0.0.1:1/db")
+    assert "no server answers there: start it, or check host and port" in refused("postgresql://me@127.0.0.1:1/db")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from entries import FREE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -69,8 +70,10 @@ def test_a_trial_comes_back_bit_by_bit(
     ask_seconds: float,
 ) -> None:
     proposal = Proposal(next(numbered), values, derivative)
-    ledger.open_trial("digits", "drmad/0", proposal, ask_seconds)
-    ledger.close_trial("digits", "drmad/0", proposal.number, outcome)
+    with ledger.attend("digits", 1) as lease:
+        claim = ledger.claim(lease, "drmad/0", proposal, ask_seconds, FREE)
+        assert claim is not None
+        assert ledger.close_trial(claim, outcome)
     found = ledger.trials("digits", "drmad/0")[-1]
     back = found.outcome
     assert back is not None
@@ -84,7 +87,6 @@ def test_a_trial_comes_back_bit_by_bit(
     assert all_bits(back.hypergradient or {}) == all_bits(outcome.hypergradient or {})
     assert (back.ends is None) == (outcome.ends is None)
     assert all_bits(back.ends or {}) == all_bits(outcome.ends or {})
-    ledger.release("digits")
 
 
 @given(named=st.dictionaries(names, tensors, max_size=4))

@@ -1,4 +1,4 @@
-"""Who is running a study: one process of this machine, known by its number and the moment it started.
+"""Which process runs a study: known by its machine, its number and the moment it started.
 
 A number alone is not enough, the system gives it out again; `started` tells a successor from the process meant.
 """
@@ -8,22 +8,17 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 PROC = Path("/proc")
 
 
-class Holder(NamedTuple):
+class Process(NamedTuple):
     """A process. `started` is in clock ticks since the machine started, None where the system does not tell."""
 
     host: str
     pid: int
     started: int | None
-
-    @classmethod
-    def of(cls, record: dict[str, Any]) -> Holder:
-        """The holder kept in the database."""
-        return cls(record["host"], record["pid"], record["started"])
 
     @property
     def here(self) -> bool:
@@ -43,9 +38,9 @@ class Holder(NamedTuple):
         return f"process {self.pid}" + ("" if self.here else f" on {self.host}")
 
 
-def this_process(proc: Path = PROC) -> Holder:
+def this_process(proc: Path = PROC) -> Process:
     """The process that asks."""
-    return Holder(socket.gethostname(), os.getpid(), _started(os.getpid(), proc))
+    return Process(socket.gethostname(), os.getpid(), _started(os.getpid(), proc))
 
 
 def _started(pid: int, proc: Path) -> int | None:

@@ -1,0 +1,72 @@
+"""Commands about the database itself: db upgrade, check, vacuum; delete."""
+
+from __future__ import annotations
+
+import click
+
+from hpo.cli.group import main, storage_option
+from hpo.failures import BadStorage
+
+
+@main.command()
+@click.argument("name")
+@storage_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(name: str, storage: str, yes: bool) -> None:
+    """Forget the study called NAME: its arms, its trials and everything kept of them.
+
+    \b
+    Example:  hpo delete digits-per-neuron
+    """
+    from hpo.storage.ledger import Ledger
+
+    with Ledger.open(storage, create=False) as ledger:
+        count = sum(len(trials) for trials in ledger.figures(name).values())
+        if not yes:
+            click.confirm(f"Delete study {name} and its {count} trials?", abort=True)
+        ledger.delete(name)
+    click.echo(f"study {name} and its {count} trials are deleted")
+
+
+@main.group()
+def db() -> None:
+    """Look after the database."""
+
+
+@db.command()
+@storage_option
+def upgrade(storage: str) -> None:
+    """Bring the tables of an older hpo up to date, all or nothing.
+
+    \b
+    Example:  hpo db upgrade --storage sqlite:///hpo.db
+    """
+    from hpo.storage import upkeep
+
+    layouts = upkeep.upgrade(storage)
+    changed = layouts.found != layouts.now
+    click.echo(f"from layout {layouts.found} to {layouts.now}" if changed else f"layout {layouts.now}: nothing to do")
+
+
+@db.command("check")
+@storage_option
+def check_database(storage: str) -> None:
+    """Look for faults in the database; exit code 2 if there is one."""
+    from hpo.storage import upkeep
+
+    found = upkeep.check(storage)
+    for fault in found:
+        click.echo(fault)
+    if found:
+        raise BadStorage(f"{len(found)} faults: keep a copy of the database before you go on")
+    click.echo("no fault found")
+
+
+@db.command()
+@storage_option
+def vacuum(storage: str) -> None:
+    """Give back the room of what is not needed any more."""
+    from hpo.storage import upkeep
+
+    size = upkeep.vacuum(storage)
+    click.echo(f"{size.before / 1e6:.1f} MB before, {size.after / 1e6:.1f} MB now")

@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM: KeyboardInterrupt, and a note that it was asked for.
+
+The note matters where the exception gets lost on its way: compiled modules that are interrupted while they are loaded
+say ImportError, and a library may swallow it. What then looks like a failure is none.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_asked = threading.Event()
+
+
+def asked() -> bool:
+    """Whether an interruption was asked for since this process began to listen."""
+    return _asked.is_set()
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """The signals' handler. Raises KeyboardInterrupt."""
+    del number, frame
+    _asked.set()
+    raise KeyboardInterrupt
+
+
+def listen(*signals: signal.Signals) -> None:
+    """From now on these signals interrupt, whatever the process inherited."""
+    for each in signals:
+        signal.signal(each, interrupt)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM interrupts the block, so that a worker can save what it has; outside it does what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread only
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

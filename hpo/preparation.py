@@ -1,0 +1,91 @@
+"""What is known of a study before it runs: every arm's plan and probe, its diagnosis, and its workers, started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo.arm import strategy_for
+from hpo.diagnostics.findings import Diagnosis
+from hpo.execution import worker
+from hpo.execution.executor import Executor, choose
+from hpo.failures import BadStudy
+from hpo.registry import EXECUTORS, resolve
+from hpo.spec import Arm, Study
+from hpo.task import Plan, Probe
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A study that can be run: its workers, and the plan of every arm by label."""
+
+    study: Study
+    data_dir: Path | None
+    executor: Executor
+    plans: Mapping[str, Plan]
+
+
+def plans(study: Study, executor: Executor, data_dir: Path | None) -> dict[str, Plan]:
+    """Every arm's plan, by label. Raises BadStudy or BadData for what does not fit."""
+    found = {}
+    for arm in study.arms():
+        try:
+            found[arm.label] = executor.submit(worker.plan, study, arm, data_dir).result()
+        except BrokenExecutor as error:
+            raise BadStudy("problem: the worker process died while it was built (out of memory, or killed)") from error
+        charge = found[arm.label].evaluations
+        if study.budget.unit == "gradient_evaluations" and study.budget.amount < charge:
+            raise BadStudy(
+                f"budget.gradient_evaluations {study.budget.amount:g} is less than one trial of {arm.title} costs "
+                f"({charge:g}): give at least that"
+            )
+        strategy_for(arm, found[arm.label])
+    return found
+
+
+def probes(study: Study, plans: Mapping[str, Plan], executor: Executor, data_dir: Path | None) -> dict[str, Probe]:
+    """What a gradient evaluation takes here, by arm label: measured once a solver, on its first arm.
+
+    For whoever wants to know before running; nothing that runs asks for it. Raises BadStudy where a step fails.
+    """
+    found: dict[str, Probe] = {}
+    for arm in study.arms():
+        if arm.solver.title not in found:
+            plan = plans[arm.label]
+            found[arm.solver.title] = executor.submit(worker.probe, study, arm, plan, data_dir).result()
+    return {arm.label: found[arm.solver.title] for arm in study.arms()}
+
+
+def diagnosis(study: Study, executor: Executor, data_dir: Path | None, widths: Sequence[int]) -> Diagnosis:
+    """What `hpo.diagnostics` says about the first seed: its rows and initial network, and the training of each solver.
+
+    Cost: one training a solver and the looks at it, and one for each of `widths` until one fits the training rows.
+    """
+    firsts: dict[str, Arm] = {}
+    for arm in study.arms():
+        firsts.setdefault(arm.solver.title, arm)
+    first = study.arms()[0]
+    before = executor.submit(worker.before_training, study, first, data_dir).result()
+    along = {
+        name: executor.submit(worker.along_training, study, arm, data_dir, widths).result()
+        for name, arm in firsts.items()
+    }
+    return Diagnosis(first.seed, before, along)
+
+
+@contextmanager
+def prepared(study: Study, data_dir: Path | None) -> Iterator[Ready]:
+    """The study checked and its workers started, before any database is touched. Raises as `plans`.
+
+    The workers end with the block: after their work, or at once when it is left by an exception.
+    """
+    executor: Executor = resolve(EXECUTORS[choose(study.execution, study.resources)])(study.resources)
+    finished = False
+    try:
+        yield Ready(study, data_dir, executor, plans(study, executor, data_dir))
+        finished = True
+    finally:
+        executor.close(wait=finished)

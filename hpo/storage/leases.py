@@ -1,0 +1,125 @@
+"""Leases: which runs of a study are under way, and which are dead.
+
+A run of a study holds one lease; its number is the token that every write of its trials carries, and it beats every few
+seconds. A lease ends when its run says so, when its worker comes back under its own name, when its process on this
+machine is gone, or when it has been silent: no beat for `lease` seconds by the database's clock, and none while this
+run watched for two beats by a clock that no one can set. So a jump of a clock ends no lease of a run that is alive.
+What a dead run left running is free to be taken up, from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from sqlalchemy import delete, insert, literal, null, select, update
+from sqlalchemy.orm import Session
+
+from hpo.failures import BadStorage
+from hpo.storage.process import Process, this_process
+from hpo.storage.tables import ArmRow, EventKind, EventRow, LeaseRow, StudyRow, TrialRow
+
+
+class Times(NamedTuple):
+    """Seconds between two beats, of silence that end a lease, and that a verb waits for a database to come back."""
+
+    beat: float = 10.0
+    lease: float = 60.0
+    patience: float = 60.0
+
+
+USUAL = Times()
+
+
+class Lease(NamedTuple):
+    """What a run of a study writes with."""
+
+    token: int
+    study: str
+    study_id: int
+    worker: str
+
+
+class LeaseLost(BadStorage):
+    """This run was taken for dead, and its trials were given to others."""
+
+
+class Watch:
+    """When this run saw each lease beat last, by its own clock."""
+
+    def __init__(self, times: Times, clock: Callable[[], float] = time.monotonic) -> None:
+        self.times = times
+        self._clock = clock
+        self._seen: dict[int, tuple[float, float]] = {}
+
+    def silent(self, row: LeaseRow, now: float) -> bool:
+        """Whether the lease has ended by itself; `now`: the database's clock."""
+        beat, since = self._seen.get(row.id, (None, 0.0))
+        if beat != row.beat:
+            self._seen[row.id] = row.beat, self._clock()
+            return False
+        watched = self._clock() - since >= 2 * self.times.beat
+        return watched and abs(now - row.beat) > self.times.lease
+
+
+def attend(session: Session, study: StudyRow, worker: str | None, slots: int, now: float) -> Lease:
+    """A new lease. Ends those of the same name, of this process, and of processes of this machine that are gone.
+
+    Raises BadStorage if a process of that name is alive here.
+    """
+    here = this_process()
+    name = worker or f"{here.host}:{here.pid}"
+    for row in leases(session, study.id):
+        holder = Process(row.host, row.pid, row.started)
+        if row.worker == name and holder.here and holder != here and holder.alive():
+            raise BadStorage(
+                f"study {study.name!r} is being run by {holder} as worker {name!r}: give this one another --worker"
+            )
+        if row.worker == name or holder == here or not holder.alive():
+            end(session, row.id, "lost")
+    row = LeaseRow(study_id=study.id, worker=name, slots=slots, beat=now, **here._asdict())
+    session.add(row)
+    session.flush()
+    return Lease(row.id, study.name, study.id, name)
+
+
+def leases(session: Session, study_id: int) -> list[LeaseRow]:
+    """All of a study, oldest first."""
+    return list(session.scalars(select(LeaseRow).where(LeaseRow.study_id == study_id).order_by(LeaseRow.id)))
+
+
+def beat(session: Session, lease: Lease, now: float) -> bool:
+    """Whether the lease still stands; if so it has beaten."""
+    beating = update(LeaseRow).where(LeaseRow.id == lease.token).values(beat=now).returning(LeaseRow.id)
+    return session.scalar(beating) is not None
+
+
+def check(session: Session, lease: Lease) -> None:
+    """Raises LeaseLost if the lease has ended."""
+    if session.scalar(select(LeaseRow.id).where(LeaseRow.id == lease.token)) is None:
+        raise LeaseLost(
+            f"study {lease.study!r}: this run ({lease.worker}) was not heard of and its trials were given to others"
+        )
+
+
+def end(session: Session, token: int, kind: EventKind) -> None:
+    """Ends a lease: its running trials are free, and what happened to each is noted."""
+    held = TrialRow.lease == token, TrialRow.state == "running"
+    study_id = select(ArmRow.study_id).where(ArmRow.id == TrialRow.arm_id).scalar_subquery()
+    noted = select(study_id, TrialRow.id, TrialRow.lease, literal(kind), literal({}, EventRow.detail.type)).where(*held)
+    session.execute(insert(EventRow).from_select(["study_id", "trial_id", "lease", "kind", "detail"], noted))
+    session.execute(update(TrialRow).where(*held).values(lease=null()))
+    session.execute(delete(LeaseRow).where(LeaseRow.id == token))
+
+
+def bury(session: Session, lease: Lease, watch: Watch, now: float) -> None:
+    """Ends the leases of the study's other runs that are dead."""
+    for row in leases(session, lease.study_id):
+        if row.id != lease.token and (not Process(row.host, row.pid, row.started).alive() or watch.silent(row, now)):
+            end(session, row.id, "lost")
+
+
+def alive(rows: Iterable[LeaseRow]) -> bool:
+    """Whether one of the runs is, as far as can be seen from here."""
+    return any(Process(row.host, row.pid, row.started).alive() for row in rows)
