@@ -58,7 +58,8 @@ def check_database(storage: str) -> None:
     for fault in found:
         click.echo(fault)
     if found:
-        raise BadStorage(f"{len(found)} faults: keep a copy of the database before you go on")
+        count = "1 fault" if len(found) == 1 else f"{len(found)} faults"
+        raise BadStorage(f"{count}: keep a copy of the database before you go on")
     click.echo("no fault found")
 
 

@@ -8,6 +8,7 @@ however it ends.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -134,6 +135,7 @@ def visible_cards() -> list[str]:
 def start(card: str | None) -> None:
     """What a worker does first: take its card, leave Ctrl-C to the parent, and end when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(format="hpo: %(message)s")  # as the command line does
     if card is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = card
     threading.Thread(target=_follow_parent, daemon=True).start()

@@ -20,57 +20,58 @@ Kept = dict[str, Tensor]
 
 
 class States(MutableMapping[int, State]):
-    """States of one training by step, kept in a dictionary; that of step 0 is always among them until it is deleted.
+    """States of one training by step, written into a dictionary where one is given; that of step 0 is there at first.
 
     Raises ValueError for a dictionary that goes beyond the training's last step.
     """
 
     def __init__(self, start: State, steps: int, kept: Kept | None) -> None:
-        self.start, self.kept = start, {} if kept is None else kept
+        self.start, self.kept, self._writes = start, {} if kept is None else kept, kept is not None
         self._first = leaves(start)
         self._ends = [f"/{i}" for i in range(len(self._first))]  # made once: names are built at every step
-        self._steps = {0, *found(self.kept, "state")}
+        self._states = {0: start, **{step: self._rebuilt(step) for step in found(self.kept, "state")}}
         stand(self.kept, "state", steps)
 
     @property
     def last(self) -> int:
         """The step at which the training stands."""
-        return max(self._steps)
+        return max(self._states)
 
     def __getitem__(self, step: int) -> State:
-        if step not in self._steps:
-            raise KeyError(step)
-        pairs = zip(self._names(step), self._first, strict=True)
-        return rebuild(self.start, [self.kept.get(name, x) for name, x in pairs])
+        return self._states[step]
 
     def __setitem__(self, step: int, state: State) -> None:
-        self._steps.add(step)
-        if step == 0:
-            return
-        after = leaves(state)
-        for name, x, first in zip(self._names(step), after, self._first, strict=True):
-            if x is not first or x is after[0]:  # leaf 0 always: it says that there is a state
-                self.kept[name] = x
+        self._states[step] = state
+        if step and self._writes:
+            after = leaves(state)
+            for name, x, first in zip(self._names(step), after, self._first, strict=True):
+                if x is not first or x is after[0]:  # leaf 0 always: it says that there is a state
+                    self.kept[name] = x
 
     def __delitem__(self, step: int) -> None:
-        self._steps.remove(step)
-        for name in self._names(step):
-            self.kept.pop(name, None)
+        del self._states[step]
+        if self._writes:
+            for name in self._names(step):
+                self.kept.pop(name, None)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._states)
+
+    def __len__(self) -> int:
+        return len(self._states)
 
     def only(self, *steps: int) -> None:
         """Delete all others but the start."""
-        for step in self._steps - {0, *steps}:
+        for step in self._states.keys() - {0, *steps}:
             del self[step]
 
     def _names(self, step: int) -> list[str]:
         head = f"state/{step}"
         return [head + end for end in self._ends]
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._steps)
-
-    def __len__(self) -> int:
-        return len(self._steps)
+    def _rebuilt(self, step: int) -> State:
+        pairs = zip(self._names(step), self._first, strict=True)
+        return rebuild(self.start, [self.kept.get(name, x) for name, x in pairs])
 
 
 def ahead(here: int, stops: Collection[int]) -> list[int]:

@@ -184,3 +184,31 @@ def test_nothing_heavy_is_imported() -> None:
     code = f"import sys, {', '.join(modules)}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_a_number_may_be_asked_for_again(name: str) -> None:
+    asked, once = make(name), make(name)
+    for trial in run(make(name), eventful, 5):
+        first = asked.ask(trial.number)
+        assert same(asked.ask(trial.number), first)
+        assert same(first, once.ask(trial.number))
+        asked.tell(trial)
+        once.tell(trial)
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_another_run_may_be_faster_and_propose_something_else(name: str) -> None:
+    """Told of other values than it proposed itself, running and then ended, it goes on as if it had not been asked."""
+    mine, fresh = make(name), make(name)
+    for trial in run(make(name), eventful, 5):
+        proposal = mine.ask(trial.number)
+        assert proposal is not None
+        theirs = Proposal(trial.number, {k: v * 0.999 for k, v in proposal.values.items()}, proposal.derivative)
+        told = Trial(theirs, eventful(theirs))
+        mine.tell(Trial(theirs))
+        if name not in DECIDERS.values():
+            mine.ask(trial.number + 1)  # while theirs runs
+        for strategy in (mine, fresh):
+            strategy.tell(told)
+    assert same(mine.ask(5), fresh.ask(5))
