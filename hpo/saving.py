@@ -23,6 +23,9 @@ STOPS = 256
 SHARE = 20
 """Saving takes at most one part in so many of the time."""
 
+OFTEN = 0.1
+"""Seconds between two notes, at least: what an interruption may lose."""
+
 CURVE, SECONDS, KEPT = "curve", "seconds", "kept/"
 
 
@@ -39,7 +42,7 @@ class Saving:
 
     def __init__(self, desk: Desk | None, every: float) -> None:
         self._desk, self._every = desk, every
-        self._last = time.monotonic()
+        self._last = self._noted = time.monotonic()
         self._note: Past | None = None
         self._written: dict[str, Tensor] = {}
 
@@ -54,10 +57,11 @@ class Saving:
 
     def note(self, kept: Mapping[str, Tensor], curve: list[tuple[float, ...]], seconds: float) -> None:
         """The training stands at a stop. Saves if it is time. Raises TakenOver."""
-        if self._desk is None:
+        now = time.monotonic()
+        if self._desk is None or now - self._noted < min(OFTEN, self._every):
             return
-        self._note = Past(dict(kept), list(curve), seconds)
-        if time.monotonic() - self._last >= self._every:
+        self._noted, self._note = now, Past(dict(kept), list(curve), seconds)
+        if now - self._last >= self._every:
             self.now()
 
     def now(self) -> None:

@@ -120,6 +120,7 @@ def bury(session: Session, lease: Lease, watch: Watch, now: float) -> None:
             end(session, row.id, "lost")
 
 
-def alive(rows: Iterable[LeaseRow]) -> bool:
-    """Whether one of the runs is, as far as can be seen from here."""
-    return any(Process(row.host, row.pid, row.started).alive() for row in rows)
+def alive(rows: Iterable[LeaseRow], now: float, times: Times = USUAL) -> bool:
+    """Whether one of the runs is: its process is here, or it beat lately elsewhere; `now`: the database's clock."""
+    processes = [(Process(row.host, row.pid, row.started), row.beat) for row in rows]
+    return any(p.alive() if p.here else abs(now - beat) <= times.lease for p, beat in processes)

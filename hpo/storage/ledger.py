@@ -199,7 +199,7 @@ class Ledger:
         with self._database.write() as session:
             self._database.alone(session)
             row = reading.study_row(session, study)
-            if leases.alive(leases.leases(session, row.id)):
+            if leases.alive(leases.leases(session, row.id), self._database.clock(session)):
                 raise BadStorage(f"study {study!r} is being run: stop it first")
             session.execute(delete(StudyRow).where(StudyRow.id == row.id))
 
@@ -226,12 +226,12 @@ class Ledger:
     def studies(self) -> list[StudySummary]:
         """All studies, oldest first."""
         with self._database.read() as session:
-            return reading.studies(session)
+            return reading.studies(session, self._database.clock(session))
 
     def study(self, name: str) -> StudyRecord:
         """One study; raises BadStorage if it was stored in a form this hpo does not read."""
         with self._database.read() as session:
-            return reading.study(session, name)
+            return reading.study(session, name, self._database.clock(session))
 
     def arms(self, study: str) -> list[ArmRecord]:
         """The arms of a study in its order."""

@@ -88,16 +88,18 @@ def spec(row: StudyRow) -> Study:
         ) from error
 
 
-def study(session: Session, name: str) -> StudyRecord:
-    """One study, its file read again."""
+def study(session: Session, name: str, clock: float) -> StudyRecord:
+    """One study, its file read again; `clock`: the database's."""
     row = study_row(session, name)
     runs = leases(session, row.id)
     place = None if row.data_dir is None else Path(row.data_dir)
-    return StudyRecord(spec(row), row.versions, row.created, row.updated, alive(runs), len(runs), place, row.parent)
+    return StudyRecord(
+        spec(row), row.versions, row.created, row.updated, alive(runs, clock), len(runs), place, row.parent
+    )
 
 
-def studies(session: Session) -> list[StudySummary]:
-    """All studies, oldest first, from four small queries."""
+def studies(session: Session, clock: float) -> list[StudySummary]:
+    """All studies, oldest first, from four small queries; `clock`: the database's."""
     states: dict[int, dict[str, int]] = {}
     counted = select(ArmRow.study_id, ArmRow.state, func.count()).group_by(ArmRow.study_id, ArmRow.state)
     for study_id, state, count in session.execute(counted):
@@ -112,7 +114,9 @@ def studies(session: Session) -> list[StudySummary]:
         runs.setdefault(lease.study_id, []).append(lease)
     columns = select(StudyRow.id, StudyRow.name, StudyRow.created, StudyRow.updated)
     return [
-        StudySummary(name, created, updated, alive(runs.get(key, [])), states.get(key, {}), *trials.get(key, (0, None)))
+        StudySummary(
+            name, created, updated, alive(runs.get(key, []), clock), states.get(key, {}), *trials.get(key, (0, None))
+        )
         for key, name, created, updated in session.execute(columns.order_by(StudyRow.id))
     ]
 
