@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hpo import interruption
-from hpo.failures import BadStudy
+from hpo.failures import BadStorage, BadStudy
 from hpo.hypergradients.training import Training, conclude, walk
 from hpo.placement import Placed, gather, place
 from hpo.problems.problem import Problem
@@ -69,7 +69,8 @@ def evaluate(task: Task, desk: Desk | None = None) -> Outcome:
 
     A training broken off by an error is charged in full: how far it came is not known, and a budget must end.
     With a desk the training goes on where it was saved, is saved as `resources.checkpoint` says, and once more when
-    it is interrupted. Raises KeyboardInterrupt, and TakenOver when another run has the trial.
+    it is interrupted. Raises KeyboardInterrupt, TakenOver when another run has the trial, and BadStorage when where it
+    was saved cannot be read.
     """
     torch.set_num_threads(task.study.resources.threads)
     started = time.perf_counter()
@@ -78,8 +79,8 @@ def evaluate(task: Task, desk: Desk | None = None) -> Outcome:
         made = recipe(task.study, task.arm, task.data_dir)
         started = time.perf_counter()  # data sets are loaded once a worker: no arm's cost
         return _evaluated(task, made, saving, started)
-    except TakenOver:
-        raise
+    except (TakenOver, BadStorage):
+        raise  # nothing is known about the training
     except KeyboardInterrupt:
         saving.now()
         raise
@@ -102,6 +103,7 @@ def _evaluated(task: Task, made: Recipe, saving: Saving, started: float) -> Outc
     following = None if derivative is None else derivative.follow(training, *begun)
     walked = following or walk(training, *begun)
     final, curve, steps = _trained(walked, problem, training, past, saving, started)
+    saving.trained()
     with torch.no_grad():
         read = training.solver.readout(final.weights)
         validation_loss, _ = _measured(problem, read, problem.validation)

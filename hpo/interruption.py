@@ -35,11 +35,16 @@ def listen(*signals: signal.Signals) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM interrupts the block, so that a worker can save what it has; outside it does what it did before."""
+    """SIGTERM interrupts the block, so that a worker can save what it has; outside it does what it did before.
+
+    In a process that does not listen by itself, what was asked for in an earlier block is over.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread only
         return
     before = signal.signal(signal.SIGTERM, interrupt)
+    if before is not interrupt:
+        _asked.clear()
     try:
         yield
     finally:

@@ -174,8 +174,11 @@ class Study(_Part, frozen=True):
     @field_validator("name")
     @classmethod
     def _printable(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-            raise ValueError(f"{name!r} must be letters, digits, '.', '_' and '-', beginning with a letter or digit")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", name):
+            shown = repr(name) if len(name) <= 100 else f"a name of {len(name)} characters"
+            raise ValueError(
+                f"{shown} must be up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit"
+            )
         return name
 
     @field_validator("space", mode="before")

@@ -52,13 +52,14 @@ class Watcher(Protocol):
 
 
 class _UnderWay(NamedTuple):
-    """A task in a worker, how long its proposal took, and since when it runs."""
+    """A task in a worker, how long its proposal took, since when it runs, and which attempt of this run it is."""
 
     arm: ArmRun
     task: Task
     claim: Claim
     ask_seconds: float
     since: float
+    attempt: int = 1
 
 
 def run(
@@ -118,7 +119,7 @@ class _Loop:
 
     def run(self) -> None:
         """Until every arm is over."""
-        self._learn()
+        self._learn(news=False)
         self.watcher.begun(self.study, self.arms)
         ended: set[str] = set()
         while True:
@@ -139,7 +140,7 @@ class _Loop:
         """Wait for the workers; what they bring is refused."""
         wait(self.futures)
 
-    def _learn(self) -> None:
+    def _learn(self, news: bool = True) -> None:
         """What other runs, or runs before this one, did to the arms."""
         standing = self.ledger.standing(self.study.name)
         for arm in self.arms:
@@ -148,6 +149,8 @@ class _Loop:
                 among = sorted(arm.elsewhere)
                 for trial in self.ledger.trials(self.study.name, arm.label, since=arm.known, among=among):
                     arm.learn(trial)
+                    if news and trial.outcome is not None:
+                        self.watcher.closed(arm, trial)
             arm.cost = there.cost
 
     def _look(self) -> None:
@@ -164,12 +167,14 @@ class _Loop:
         """Go on with a trial whose run died, if there is one."""
         if not self._orphans:
             return False
-        found = self.ledger.take_up(self.lease)
+        hand = [work.claim.trial_id for work in self.futures.values()]
+        found = self.ledger.take_up(self.lease, [arm.label for arm in self.arms], hand)
         if found is None:
             self._orphans = False
             return False
         arm = next(a for a in self.arms if a.label == found.claim.arm)
         arm.begun(found.proposal)
+        self.watcher.opened(arm, found.proposal)
         work = self._under_way(arm, found.claim, found.proposal, found.ask_seconds)
         for cause, times in found.causes.items():
             if times > TRIES[cause]:
@@ -224,11 +229,14 @@ class _Loop:
         if isinstance(error, TakenOver):
             self._lose(work)
         elif isinstance(error, BrokenExecutor | KeyboardInterrupt):
-            times = self.ledger.crashed(work.claim)
-            if times > TRIES["crashed"]:
+            times = self.ledger.crashed(work.claim, work.attempt)
+            if times is None:
+                self._lose(work)
+            elif times > TRIES["crashed"]:
                 self._give_up(work, "crashed", times)
             else:
-                self._submit(work._replace(claim=work.claim._replace(saved=True)))
+                again = work.claim._replace(saved=True)  # perhaps: whoever takes it looks
+                self._submit(work._replace(claim=again, attempt=work.attempt + 1))
         else:
             self._close(work, future.result())
 

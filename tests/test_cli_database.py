@@ -50,9 +50,10 @@ def test_a_changed_study_is_refused_and_branches_under_another_name(ran):
     assert hpo("resume", "other", "--quiet").exit_code == 0
     assert trials("other") == after
     assert trials("small") == before
-    assert "--as: name: 'no/name' must be letters" in hpo("run", "small.yaml", "--as", "no/name").output
+    assert "--as: name: 'no/name' must be up to 100 letters" in hpo("run", "small.yaml", "--as", "no/name").output
     parentless = hpo("run", "small.yaml", "--as", "x", "--storage", "sqlite:///none.db")
-    assert (parentless.exit_code, "unknown study 'small'" in parentless.output) == (2, True)
+    assert (parentless.exit_code, "there is no file none.db" in parentless.output) == (2, True)
+    assert not Path("none.db").exists()
 
 
 def test_the_commit_and_the_versions_are_stored(ran):
@@ -61,10 +62,12 @@ def test_the_commit_and_the_versions_are_stored(ran):
 
 
 def test_a_study_is_deleted_when_its_user_says_so(ran):
-    assert hpo("delete", "small", input="n\n").exit_code == 1
+    assert hpo("delete", "small", input="n\n").output.endswith("nothing is deleted\n")
+    silent = hpo("delete", "small", input="")
+    assert (silent.exit_code, "nobody answers: give --yes" in silent.output) == (2, True)
     assert trials("small")
     asked = hpo("delete", "small", input="y\n")
-    assert (asked.exit_code, "study small and its 6 trials are deleted" in asked.output) == (0, True)
+    assert (asked.exit_code, "study small and its 6 finished trials are deleted" in asked.output) == (0, True)
     assert "unknown study 'small'" in hpo("delete", "small", "--yes").output
     assert hpo("run", "small.yaml", "--quiet").exit_code == 0
     assert hpo("delete", "small", "--yes").exit_code == 0
@@ -80,6 +83,25 @@ def test_a_database_is_looked_after(ran):
     found = hpo("db", "check")
     assert found.exit_code == 2
     assert "hpo: 1 fault: keep a copy of the database before you go on" in found.output
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("UPDATE hpo_study SET spec = 'not json'", "something in it is not JSON"),
+        ("UPDATE hpo_study SET spec = '{}'", "was stored by an hpo whose study files this one does not read"),
+        ("UPDATE hpo_array SET data = x'00'", "of trial row 1 is damaged"),
+        ("DELETE FROM hpo_array WHERE name = 'curve'", "has lost its learning curve"),
+    ],
+)
+def test_a_damaged_study_is_one_line_is_found_and_can_be_deleted(ran, damage, said):
+    with sqlite3.connect("hpo.db") as database:
+        database.execute(damage)
+    database.close()
+    refused = hpo("resume", "small")
+    assert (refused.exit_code, said in refused.output, refused.output.count("\n")) == (2, True, 1), refused.output
+    assert hpo("db", "check").exit_code == 2
+    assert hpo("delete", "small", "--yes").exit_code == 0
 
 
 def test_an_older_database_is_upgraded_when_asked(tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ FAULTS = {
     "no seeds": ("seeds: 2", "seeds: 0", "seeds: 0 must be 1 or more, or a list"),
     "same seeds": ("seeds: 2", "seeds: [1, 1]", "seeds: .*must be distinct"),
     "huge seed": ("seeds: 2", "seeds: [9223372036854775808]", "seeds: .*between 0 and 2⁶³"),
-    "name": ("name: small", "name: a/b", "name: 'a/b' must be letters"),
+    "name": ("name: small", "name: a/b", "name: 'a/b' must be up to 100 letters"),
     "truth for a number": ("steps: 60", "steps: true", "training.steps: .*integer, not True"),
     "text for a number": ("low: 1e-6", "low: '1e-6'", "space.l2.low: .*number, not '1e-6'"),
     "sexagesimal": ("steps: 60", "steps: 1:30", "training.steps: .*integer, not '1:30'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hpo.cli.group import main, storage_option
-from hpo.failures import BadStorage
+from hpo.failures import BadInput, BadStorage
 
 
 @main.command()
@@ -21,11 +21,19 @@ def delete(name: str, storage: str, yes: bool) -> None:
     from hpo.storage.ledger import Ledger
 
     with Ledger.open(storage, create=False) as ledger:
-        count = sum(len(trials) for trials in ledger.figures(name).values())
-        if not yes:
-            click.confirm(f"Delete study {name} and its {count} trials?", abort=True)
+        count = sum(study.trials for study in ledger.studies() if study.name == name)
+        if not yes and not _confirmed(f"Delete study {name} and its {count} finished trials?"):
+            click.echo("nothing is deleted")
+            return
         ledger.delete(name)
-    click.echo(f"study {name} and its {count} trials are deleted")
+    click.echo(f"study {name} and its {count} finished trials are deleted")
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return click.confirm(question)
+    except click.Abort as error:
+        raise BadInput("nobody answers: give --yes to delete without a question") from error
 
 
 @main.group()

@@ -25,6 +25,7 @@ from hpo.failures import BadInput
 
 if TYPE_CHECKING:
     from hpo.spec import Study
+    from hpo.storage.records import StudyRecord
 
 
 @main.command()
@@ -63,6 +64,7 @@ def run(file: Path, storage: str, data_dir: Path | None, worker: str | None, bra
     if branch is None:
         _run(study, storage, data_dir, worker, quiet)
     else:
+        _stored(study.name, storage)
         _run(study_file.renamed(study, branch), storage, data_dir, worker, quiet, parent=study.name)
 
 
@@ -78,11 +80,15 @@ def resume(name: str, storage: str, data_dir: Path | None, worker: str | None, q
     \b
     Example:  hpo resume digits-per-neuron
     """
+    record = _stored(name, storage)
+    _run(record.spec, storage, data_dir or record.data_dir, worker, quiet)
+
+
+def _stored(name: str, storage: str) -> StudyRecord:
     from hpo.storage.ledger import Ledger
 
     with Ledger.open(storage, create=False) as ledger:
-        record = ledger.study(name)
-    _run(record.spec, storage, data_dir or record.data_dir, worker, quiet)
+        return ledger.study(name)
 
 
 def _run(

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from functools import partial
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal
@@ -76,8 +76,8 @@ class Processes:
         finally:
             if not wait:
                 self._each("kill")
-            for pool in self._pools:
-                pool.shutdown(wait=wait, cancel_futures=True)
+            for pool in self._pools:  # waits in either case: a worker that starts must find what it shares with us
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _each(self, ending: Literal["terminate", "kill"]) -> None:
         for pool in self._pools:
@@ -96,6 +96,7 @@ def _start_server() -> None:
     """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
+    resource_tracker.ensure_running()  # first: when it has started it lets signals through again
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()

@@ -26,6 +26,9 @@ def parse(text: str) -> URL:
         # The text may hold a password that nothing can find, so all before the last @ stays out of the message.
         shown = "***@" + text.rpartition("@")[2] if "@" in text else text
         raise BadStorage(f"{shown!r} is not the URL of a database: {EXAMPLE}") from error
+    if "@" in (url.host or ""):
+        shown = f"{url.drivername}://***@{text.rpartition('@')[2]}"
+        raise BadStorage(f"{shown}: an @ stands in the user's name or the password: write it as %40")
     if url.get_backend_name() not in DIALECTS:
         raise BadStorage(f"{shown_as(url)}: {unknown('kind of database', url.get_backend_name(), DIALECTS)}")
     try:
@@ -47,8 +50,9 @@ def parse(text: str) -> URL:
 
 
 def shown_as(url: URL) -> str:
-    """The URL without its password."""
-    return url.render_as_string(hide_password=True)
+    """The URL without its passwords, wherever they stand."""
+    secret = {key: "***" for key in url.query if "pass" in key.lower()}
+    return url.update_query_dict(secret).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
 def check_file(url: URL, create: bool) -> None:
@@ -63,7 +67,7 @@ def check_file(url: URL, create: bool) -> None:
     if not path.parent.is_dir():
         raise BadStorage(f"{shown_as(url)}: the folder {path.parent} does not exist: create it, or give another path")
     if not create and not path.exists():
-        raise BadStorage(f"{shown_as(url)}: there is no file {path}: run a study first, or give --storage")
+        raise BadStorage(f"{shown_as(url)}: there is no file {path}: run a study first, or give the URL of a database")
 
 
 def _path(url: URL) -> Path | None:

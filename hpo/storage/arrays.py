@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo.failures import BadStorage
 from hpo.storage.tables import ArrayRow, CheckpointRow
 from hpo.trial import Outcome, Proposal
 
@@ -44,10 +45,17 @@ def encoded(name: str, array: NDArray[Any]) -> dict[str, Any]:
 
 
 def unpack(row: ArrayRow | CheckpointRow) -> NDArray[Any]:
-    """The array of a row, writable and in the machine's byte order."""
-    stored = np.dtype(row.dtype)
-    data = zlib.decompress(row.data) if row.codec == "zlib" else row.data
-    array = np.frombuffer(data, dtype=stored).reshape(row.shape)
+    """The array of a row, writable and in the machine's byte order. Raises BadStorage for one that is damaged."""
+    try:
+        stored = np.dtype(row.dtype)
+        if row.codec not in ("zlib", "raw"):
+            raise ValueError(f"unknown codec {row.codec!r}")
+        data = zlib.decompress(row.data) if row.codec == "zlib" else row.data
+        array = np.frombuffer(data, dtype=stored).reshape(row.shape)
+    except (zlib.error, ValueError, TypeError) as error:
+        raise BadStorage(
+            f"array {row.name!r} of trial row {row.trial_id} is damaged ({error}): see hpo db check"
+        ) from error
     return array.astype(stored.newbyteorder("="))
 
 
@@ -83,6 +91,6 @@ def summary(proposal: Proposal) -> dict[str, list[float | None]]:
 def _spread(values: NDArray[np.float64]) -> list[float | None]:
     if not values.size or not np.isfinite(values).all():
         return [None, None, None]
-    ordered = np.sort(values, axis=None)
-    median = ordered[(ordered.size - 1) // 2] / 2 + ordered[ordered.size // 2] / 2  # halved first: no overflow
-    return [float(ordered[0]), float(median), float(ordered[-1])]
+    middle = [(values.size - 1) // 2, values.size // 2]
+    low, high = np.partition(values, middle, axis=None)[middle] / 2  # halved before they are added: no overflow
+    return [float(values.min()), float(low + high), float(values.max())]

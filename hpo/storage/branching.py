@@ -27,6 +27,7 @@ def same_arms(old: Study, new: Study) -> list[Arm]:
 
 def copy(session: Session, parent: StudyRow, child: StudyRow, arms: Sequence[Arm]) -> None:
     """Gives the child's arms the trials that the parent's arms of these labels have; running ones run nowhere."""
+    reading.locked(session, parent.id)  # the trials and what the arms say of them are of one moment
     for arm in arms:
         old, new = (reading.arm_row(session, name, arm.label) for name in (parent.name, child.name))
         for column in ("settings", "space", "next_number", "running", "trainings", "gradient_evaluations", "seconds"):
@@ -46,6 +47,8 @@ def adopt(session: Session, arm: ArmRow, trials: Sequence[Trial], origin: str) -
 
     Raises BadStudy if the arm has had some from there before.
     """
+    reading.locked(session, arm.study_id)
+    session.refresh(arm)
     if reading.exists(session, TrialRow.arm_id == arm.id, TrialRow.origin == origin):
         raise BadStudy(f"arm {arm.label} has the trials of {origin} already: nothing was imported")
     for number, trial in enumerate(trials, arm.next_number):

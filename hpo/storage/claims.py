@@ -10,7 +10,7 @@ Each of these may be asked again when nobody knows whether the last time came th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, exists, func, select, update
@@ -90,20 +90,24 @@ def claim(
     return Claim(lease, arm.label, row.id, proposal.number)
 
 
-def take_up(session: Session, lease: Lease) -> Found | None:
-    """A trial of the study that runs nowhere, the first in order; None if there is none. Raises LeaseLost."""
+def take_up(session: Session, lease: Lease, arms: Collection[str], hand: Collection[int]) -> Found | None:
+    """As `Ledger.take_up`."""
     leases.check(session, lease)
-    free = (
+    candidates = (
         select(TrialRow.id)
         .join(ArmRow, ArmRow.id == TrialRow.arm_id)
-        .where(ArmRow.study_id == lease.study_id, TrialRow.state == "running", TrialRow.lease.is_(None))
+        .where(ArmRow.study_id == lease.study_id, ArmRow.label.in_(arms), TrialRow.state == "running")
         .order_by(ArmRow.position, TrialRow.number)
         .limit(1)
     )
-    taken = update(TrialRow).where(TrialRow.id == free.scalar_subquery(), TrialRow.lease.is_(None))
-    row = session.scalar(taken.values(lease=lease.token).returning(TrialRow))
-    if row is None:
+    dropped = session.scalar(candidates.where(TrialRow.lease == lease.token, TrialRow.id.not_in(hand)))
+    if dropped is None:
+        free = candidates.where(TrialRow.lease.is_(None)).scalar_subquery()
+        taken = update(TrialRow).where(TrialRow.id == free, TrialRow.lease.is_(None)).values(lease=lease.token)
+        dropped = session.scalar(taken.returning(TrialRow.id))
+    if dropped is None:
         return None
+    row = session.get_one(TrialRow, dropped)
     arm = session.get_one(ArmRow, row.arm_id)
     saved = session.scalar(select(exists().where(CheckpointRow.trial_id == row.id)))
     mine = Claim(lease, arm.label, row.id, row.number, bool(saved))
@@ -125,10 +129,23 @@ def seen(session: Session, trial_id: int) -> int:
     return 0 if row is None else int(arrays.unpack(row))
 
 
-def note(session: Session, claim: Claim, kind: EventKind) -> None:
-    """Something happened to a trial this run has."""
+def crashed(session: Session, claim: Claim, attempt: int) -> int | None:
+    """As `Ledger.crashed`."""
+    mine = TrialRow.id == claim.trial_id, TrialRow.lease == claim.lease.token, TrialRow.state == "running"
+    if not reading.exists(session, *mine):
+        return None
+    of_run = EventRow.trial_id == claim.trial_id, EventRow.lease == claim.lease.token, EventRow.kind == "crashed"
+    if {"attempt": attempt} not in session.scalars(select(EventRow.detail).where(*of_run)).all():
+        note(session, claim, "crashed", attempt=attempt)
+    return causes(session, claim.trial_id).get("crashed", 0)
+
+
+def note(session: Session, claim: Claim, kind: EventKind, **detail: int) -> None:
+    """Something happened to a trial this run has, or had."""
     session.add(
-        EventRow(study_id=claim.lease.study_id, trial_id=claim.trial_id, lease=claim.lease.token, kind=kind, detail={})
+        EventRow(
+            study_id=claim.lease.study_id, trial_id=claim.trial_id, lease=claim.lease.token, kind=kind, detail=detail
+        )
     )
     session.flush()
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from hpo.failures import BadStorage
 from hpo.storage.arrays import Named
 from hpo.storage.claims import Claim
-from hpo.storage.leases import USUAL
+from hpo.storage.leases import USUAL, Times
 from hpo.storage.ledger import Ledger
+from hpo.storage.patience import patient
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,16 @@ class Desk:
 
     url: str = field(repr=False)
     claim: Claim
+    times: Times = USUAL
     _ledger: Ledger | None = None
 
+    @patient
     def load(self) -> dict[str, NDArray[Any]] | None:
         """What the trial was saved as, None if it was not. Raises BadStorage."""
         return self._opened().saved(self.claim) if self.claim.saved else None
 
     def save(self, fresh: Named, stays: Collection[str]) -> bool:
-        """As `Ledger.save`; False if the database cannot be reached. Raises TakenOver."""
+        """As `Ledger.save`; False if the database cannot be reached: no training waits for it. Raises TakenOver."""
         try:
             if self._opened().save(self.claim, fresh, stays):
                 return True
@@ -47,7 +50,7 @@ class Desk:
 
     def _opened(self) -> Ledger:
         if self._ledger is None:
-            self._ledger = Ledger.open(self.url, create=False, times=USUAL._replace(patience=0.0))
+            self._ledger = Ledger.open(self.url, create=False, times=self.times._replace(patience=0.0))
         return self._ledger
 
     def __enter__(self) -> Self:

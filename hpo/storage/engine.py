@@ -10,6 +10,7 @@ waits for its turn at once and never fails half-way; the tables are created in o
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sqlite3
 import threading
@@ -36,8 +37,8 @@ TIMEOUTS = {
 }
 """libpq's, in seconds and (the last) milliseconds: a cut network must not hold a run for hours."""
 
-PASSING = ("08", "53", "57P")
-"""Classes of PostgreSQL's errors: the connection, no room (disk, memory, connections), the server going or coming."""
+PASSING = ("08", "40", "53", "57P")
+"""Classes of PostgreSQL's errors: the connection, a deadlock, no room (disk, memory, connections), the server going."""
 
 SQLITE_CLOCK = "(julianday('now') - 2440587.5) * 86400.0"
 
@@ -56,6 +57,8 @@ class Database:
         self.name = address.shown_as(url)
         self._engine = _engine(url)
         self._postgresql = url.get_backend_name() == "postgresql"
+        self._reading = self._beginning("BEGIN", "REPEATABLE READ")
+        self._writing = self._beginning("BEGIN IMMEDIATE", "READ COMMITTED")
 
     @classmethod
     def open(cls, url: str, create: bool = True) -> Database:
@@ -75,11 +78,11 @@ class Database:
 
     def read(self) -> AbstractContextManager[Session]:
         """`with database.read() as session:` a consistent view; raises BadStorage."""
-        return self._transaction(begin="BEGIN", isolation_level="REPEATABLE READ")
+        return self._transaction(self._reading)
 
     def write(self) -> AbstractContextManager[Session]:
         """`with database.write() as session:` all or nothing; raises BadStorage."""
-        return self._transaction(begin="BEGIN IMMEDIATE", isolation_level="READ COMMITTED")
+        return self._transaction(self._writing)
 
     def clock(self, session: Session) -> float:
         """Seconds since 1970 by the database's clock, as it is now and not when the transaction began."""
@@ -102,13 +105,18 @@ class Database:
         """Gives the connections back."""
         self._engine.dispose()
 
-    @contextmanager
-    def _transaction(self, begin: str, isolation_level: str) -> Iterator[Session]:
+    def _beginning(self, begin: str, isolation_level: str) -> Engine:
+        """SQLite's transactions differ in how they begin, PostgreSQL's in their isolation."""
         options = {"isolation_level": isolation_level} if self._postgresql else {"begin": begin}
+        return self._engine.execution_options(**options)
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Session]:
+        # What is loaded is not read again after a statement that changes it, so nothing need be kept up with it.
         with (
             _uninterrupted(),
             self._explained(),
-            Session(self._engine.execution_options(**options)) as session,
+            Session(engine, execution_options={"synchronize_session": False}) as session,
             session.begin(),
         ):
             yield session
@@ -119,14 +127,16 @@ class Database:
             yield
         except IntegrityError:
             raise  # the caller's mistake, not the database's
+        except json.JSONDecodeError as error:
+            raise BadStorage(f"{self.name}: something in it is not JSON ({error}): see hpo db check") from error
         except DBAPIError as error:
             kind = Unreachable if self._passing(error) else BadStorage
             raise kind(f"{self.name}: {_explanation(error)}") from error
 
     def _passing(self, error: DBAPIError) -> bool:
-        """Whether it may be over soon: a server that restarts, a cut connection, a full disk."""
+        """Whether it may be over soon: a server that restarts, a cut connection, a full disk, a lock."""
         if not self._postgresql:
-            return "is full" in str(error.orig)
+            return any(sign in str(error.orig) for sign in ("is full", "is locked"))
         state = getattr(error.orig, "sqlstate", None)
         cut = isinstance(error, OperationalError) and state is None
         return cut or error.connection_invalidated or (state or "").startswith(PASSING)
@@ -162,7 +172,7 @@ class Database:
         if self._postgresql:
             return
         while not self._logs_ahead():
-            with self._transaction(begin="BEGIN EXCLUSIVE", isolation_level="") as session:
+            with self._transaction(self._beginning("BEGIN EXCLUSIVE", "")) as session:
                 session.connection()
 
     def _logs_ahead(self) -> bool:
@@ -177,6 +187,8 @@ class Database:
 
 
 def _other(version: str) -> str:
+    if not re.fullmatch(r"\d{4}", version):
+        return f"its tables have layout {version}, which no hpo has made: go back to a copy"
     if version < VERSION:
         return f"its tables have layout {version}, this hpo has {VERSION}: run hpo db upgrade on it (keep a copy first)"
     return f"made by a newer hpo (its tables have layout {version}, this one has {VERSION}): use that one"
@@ -218,9 +230,9 @@ def _uninterrupted() -> Iterator[None]:
     waiting: list[int] = []
     handlers = {sent: signal.getsignal(sent) for sent in (signal.SIGINT, signal.SIGTERM)}
     handled = {int(sent): handler for sent, handler in handlers.items() if callable(handler)}
-    for sent in handled:
-        signal.signal(sent, lambda number, _: waiting.append(number))
     try:
+        for sent in handled:
+            signal.signal(sent, lambda number, _: waiting.append(number))
         yield
     finally:
         for sent, handler in handled.items():
@@ -245,6 +257,7 @@ _MEANINGS = {
     "is full": "the disk is full: make room, then go on with hpo resume; what was finished is kept",
     "no space left": "the server's disk is full: make room, then go on with hpo resume; what was finished is kept",
     "connection refused": "no server answers there: start it, or check host and port",
+    "malformed": "damaged: go back to a copy, or try .recover of sqlite3",
     "not a database": "not a database: give another file, or a name that does not exist yet",
 }
 

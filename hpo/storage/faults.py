@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from sqlalchemy import ColumnElement, case, exists, func, select, text
+from sqlalchemy import ColumnElement, Text, case, cast, exists, func, select, text
 from sqlalchemy.orm import Session
 
+from hpo.failures import BadStorage
+from hpo.spec import Study
 from hpo.storage import arrays
 from hpo.storage.migrations import differences
 from hpo.storage.reading import CLOSED
@@ -26,6 +28,7 @@ def found(session: Session) -> Iterator[str]:
         yield from faults
         if faults:
             return
+    yield from _texts(session)
     yield from _counters(session)
     yield from _parts(session)
     yield from _arrays(session, ArrayRow)
@@ -44,6 +47,28 @@ def _references(session: Session) -> Iterator[str]:
 
 def _tables(session: Session) -> Iterator[str]:
     yield from differences(session.connection())
+
+
+def _texts(session: Session) -> Iterator[str]:
+    """What is kept as JSON: study files that can be read, arms and trials that are JSON at all."""
+    for name, text_of in session.execute(select(StudyRow.name, cast(StudyRow.spec, Text))):
+        if not _understood(text_of, Study.model_validate_json):
+            yield f"study {name}: its study file cannot be read"
+    for table, columns in {ArmRow: (ArmRow.settings, ArmRow.space), TrialRow: (TrialRow.summary,)}.items():
+        for column in columns:
+            for number, text_of in session.execute(
+                select(table.id, cast(column, Text)).execution_options(yield_per=1000)
+            ):
+                if not _understood(text_of, json.loads):
+                    yield f"row {number} of {table.__tablename__}: {column.key} is not JSON"
+
+
+def _understood(kept: str, read: Callable[[str], object]) -> bool:
+    try:
+        read(kept)
+    except ValueError:
+        return False
+    return True
 
 
 def _counters(session: Session) -> Iterator[str]:
@@ -95,11 +120,9 @@ def _arrays(session: Session, kind: type[ArrayRow] | type[CheckpointRow]) -> Ite
     wrong = []
     for row in session.scalars(select(kind).execution_options(yield_per=AT_ONCE)):
         try:
-            if row.codec not in ("zlib", "raw"):
-                raise ValueError(f"unknown codec {row.codec!r}")
             arrays.unpack(row)
-        except (ValueError, TypeError, zlib.error) as error:
-            wrong.append((row.trial_id, row.name, error))
+        except BadStorage as error:
+            wrong.append((row.trial_id, row.name, error.__cause__))
     for trial_id, array, error in wrong:
         for name in _named(session, TrialRow.id == trial_id):
             yield f"{name}: the array {array!r} does not decode ({error})"

@@ -9,6 +9,7 @@ What a dead run left running is free to be taken up, from its last checkpoint.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -51,7 +52,16 @@ class Watch:
     def __init__(self, times: Times, clock: Callable[[], float] = time.monotonic) -> None:
         self.times = times
         self._clock = clock
+        self._looked = -math.inf
         self._seen: dict[int, tuple[float, float]] = {}
+
+    def look(self) -> None:
+        """Begins anew where this run has not looked for two beats: it was stopped, or could not reach the database,
+        and then others may not have been able to beat.
+        """
+        if self._clock() - self._looked > 2 * self.times.beat:
+            self._seen = {}
+        self._looked = self._clock()
 
     def silent(self, row: LeaseRow, now: float) -> bool:
         """Whether the lease has ended by itself; `now`: the database's clock."""
@@ -71,7 +81,7 @@ def attend(session: Session, study: StudyRow, worker: str | None, slots: int, no
     here = this_process()
     name = worker or f"{here.host}:{here.pid}"
     for row in leases(session, study.id):
-        holder = Process(row.host, row.pid, row.started)
+        holder = _process(row)
         if row.worker == name and holder.here and holder != here and holder.alive():
             raise BadStorage(
                 f"study {study.name!r} is being run by {holder} as worker {name!r}: give this one another --worker"
@@ -96,31 +106,45 @@ def beat(session: Session, lease: Lease, now: float) -> bool:
 
 
 def check(session: Session, lease: Lease) -> None:
-    """Raises LeaseLost if the lease has ended."""
-    if session.scalar(select(LeaseRow.id).where(LeaseRow.id == lease.token)) is None:
-        raise LeaseLost(
-            f"study {lease.study!r}: this run ({lease.worker}) was not heard of and its trials were given to others"
-        )
+    """Raises LeaseLost if the lease has ended; if not, it stands until the session ends, and whoever ends it waits."""
+    held = select(LeaseRow.id).where(LeaseRow.id == lease.token).with_for_update(read=True, key_share=True)
+    if session.scalar(held) is None:
+        raise _lost(lease)
+
+
+def _lost(lease: Lease) -> LeaseLost:
+    return LeaseLost(
+        f"study {lease.study!r}: this run ({lease.worker}) was not heard of and its trials were given to others"
+    )
 
 
 def end(session: Session, token: int, kind: EventKind) -> None:
-    """Ends a lease: its running trials are free, and what happened to each is noted."""
+    """Ends a lease: its running trials are free, and what happened to each is noted; once, whoever else ends it too."""
+    if session.scalar(delete(LeaseRow).where(LeaseRow.id == token).returning(LeaseRow.id)) is None:
+        return
     held = TrialRow.lease == token, TrialRow.state == "running"
     study_id = select(ArmRow.study_id).where(ArmRow.id == TrialRow.arm_id).scalar_subquery()
     noted = select(study_id, TrialRow.id, TrialRow.lease, literal(kind), literal({}, EventRow.detail.type)).where(*held)
     session.execute(insert(EventRow).from_select(["study_id", "trial_id", "lease", "kind", "detail"], noted))
     session.execute(update(TrialRow).where(*held).values(lease=null()))
-    session.execute(delete(LeaseRow).where(LeaseRow.id == token))
 
 
 def bury(session: Session, lease: Lease, watch: Watch, now: float) -> None:
-    """Ends the leases of the study's other runs that are dead."""
-    for row in leases(session, lease.study_id):
-        if row.id != lease.token and (not Process(row.host, row.pid, row.started).alive() or watch.silent(row, now)):
+    """Ends the leases of the study's other runs that are dead. Raises LeaseLost if this run's has ended."""
+    watch.look()
+    rows = leases(session, lease.study_id)
+    if lease.token not in {row.id for row in rows}:
+        raise _lost(lease)
+    for row in rows:
+        if row.id != lease.token and (not _process(row).alive() or watch.silent(row, now)):
             end(session, row.id, "lost")
 
 
 def alive(rows: Iterable[LeaseRow], now: float, times: Times = USUAL) -> bool:
     """Whether one of the runs is: its process is here, or it beat lately elsewhere; `now`: the database's clock."""
-    processes = [(Process(row.host, row.pid, row.started), row.beat) for row in rows]
+    processes = [(_process(row), row.beat) for row in rows]
     return any(p.alive() if p.here else abs(now - beat) <= times.lease for p, beat in processes)
+
+
+def _process(row: LeaseRow) -> Process:
+    return Process(row.host, row.machine, row.pid, row.started)

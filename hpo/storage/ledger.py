@@ -3,7 +3,7 @@
     with Ledger.open("sqlite:///hpo.db") as ledger:
         ledger.begin(study, versions)                     # stored, or continued
         with ledger.attend(study.name, slots=1) as lease:           # this run's token; it beats until the end
-            found = ledger.take_up(lease)                           # what a dead run left running
+            found = ledger.take_up(lease, ["drmad/0"])            # what a dead run left running
             claim = ledger.claim(lease, "drmad/0", proposal, ask_seconds, terms)    # or None: the arm has moved on
             ledger.close_trial(claim, outcome)            # exactly once
         ledger.finish(study.name, "drmad/0", "complete")
@@ -14,6 +14,7 @@ reached a verb tries again for `times.patience` seconds: none does harm when it 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ from hpo.storage.patience import patient
 from hpo.storage.records import ArmRecord, Standing, StudyRecord, StudySummary, TrialRecord, described
 from hpo.storage.tables import ArmState, StudyRow, now
 from hpo.trial import Outcome, Proposal, Trial
+
+log = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -119,8 +122,13 @@ class Ledger:
         try:
             with beating(lambda: self._beat(lease), self.times.beat):
                 yield lease
-        finally:
-            self._retire(lease)
+        except BaseException:
+            try:
+                self._end(lease)
+            except BadStorage as error:  # the lease ends by itself; what went wrong is said, not this
+                log.warning("the lease of %s is left behind: %s", lease.worker, error)
+            raise
+        self._retire(lease)
 
     @patient
     def _attend(self, study: str, slots: int, worker: str | None) -> Lease:
@@ -131,12 +139,18 @@ class Ledger:
 
     @patient
     def _retire(self, lease: Lease) -> None:
+        self._end(lease)
+
+    def _end(self, lease: Lease) -> None:
         with self._database.write() as session:
             leases.end(session, lease.token, "interrupted")
 
     def _beat(self, lease: Lease) -> bool:
+        """And looks who else does, however long this run's trainings are."""
         with self._database.write() as session:
-            return leases.beat(session, lease, self._database.clock(session))
+            now = self._database.clock(session)
+            leases.bury(session, lease, self._watch, now)
+            return leases.beat(session, lease, now)
 
     @patient
     def slots(self, lease: Lease) -> int:
@@ -156,10 +170,14 @@ class Ledger:
             )
 
     @patient
-    def take_up(self, lease: Lease) -> Found | None:
-        """A running trial that no run has, now this run's; None if there is none. Raises LeaseLost."""
+    def take_up(self, lease: Lease, arms: Collection[str], hand: Collection[int] = ()) -> Found | None:
+        """A running trial of these arms that no run has, now this run's; None if there is none. Raises LeaseLost.
+
+        `hand`: the rows of the trials that this run works on. One that it has and does not work on was taken up when
+        nobody knew whether that came through.
+        """
         with self._database.write() as session:
-            return claims.take_up(session, lease)
+            return claims.take_up(session, lease, arms, hand)
 
     @patient
     def close_trial(self, claim: Claim, outcome: Outcome) -> bool:
@@ -168,11 +186,13 @@ class Ledger:
             return claims.close(session, claim, outcome)
 
     @patient
-    def crashed(self, claim: Claim) -> int:
-        """Notes that the worker died on a trial; returns how often it did since the trial last got on."""
+    def crashed(self, claim: Claim, attempt: int) -> int | None:
+        """Notes that the worker died in this attempt at a trial; returns how often it did since the trial last got on.
+
+        None, and nothing is noted, if this run has the trial no more.
+        """
         with self._database.write() as session:
-            claims.note(session, claim, "crashed")
-            return claims.causes(session, claim.trial_id)["crashed"]
+            return claims.crashed(session, claim, attempt)
 
     @patient
     def save(self, claim: Claim, fresh: Named, stays: Collection[str] = ()) -> bool:
@@ -195,19 +215,19 @@ class Ledger:
             reading.study_row(session, study).updated = now()
 
     def delete(self, study: str) -> None:
-        """Forgets a study and everything of it. Raises BadStorage while it is being run."""
+        """Forgets a study and everything of it, damaged or not. Raises BadStorage while it is being run."""
         with self._database.write() as session:
             self._database.alone(session)
-            row = reading.study_row(session, study)
-            if leases.alive(leases.leases(session, row.id), self._database.clock(session)):
+            number = reading.study_id(session, study)
+            if leases.alive(leases.leases(session, number), self._database.clock(session)):
                 raise BadStorage(f"study {study!r} is being run: stop it first")
-            session.execute(delete(StudyRow).where(StudyRow.id == row.id))
+            session.execute(delete(StudyRow).where(StudyRow.id == number))
 
     @patient
     def standing(self, study: str) -> dict[str, Standing]:
         """Where every arm stands, by label, in the study's order."""
         with self._database.read() as session:
-            return reading.standing(session, reading.study_row(session, study).id)
+            return reading.standing(session, study)
 
     @patient
     def trials(self, study: str, arm: str, *, since: int = 0, among: Sequence[int] = ()) -> list[Trial]:

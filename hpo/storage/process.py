@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,16 +15,20 @@ PROC = Path("/proc")
 
 
 class Process(NamedTuple):
-    """A process. `started` is in clock ticks since the machine started, None where the system does not tell."""
+    """A process. `started` is in clock ticks since the machine started, None where the system does not tell.
+
+    `machine`: since when it runs and which processes can be seen on it: containers may share a name, and see others.
+    """
 
     host: str
+    machine: str
     pid: int
     started: int | None
 
     @property
     def here(self) -> bool:
         """Whether it is, or was, on this machine."""
-        return self.host == socket.gethostname()
+        return (self.host, self.machine) == (socket.gethostname(), machine())
 
     def alive(self, proc: Path = PROC) -> bool:
         """Whether it still runs. One on another machine counts as alive: it cannot be seen from here."""
@@ -40,7 +45,16 @@ class Process(NamedTuple):
 
 def this_process(proc: Path = PROC) -> Process:
     """The process that asks."""
-    return Process(socket.gethostname(), os.getpid(), _started(os.getpid(), proc))
+    return Process(socket.gethostname(), machine(), os.getpid(), _started(os.getpid(), proc))
+
+
+@cache
+def machine(proc: Path = PROC) -> str:
+    """This start of this machine, and the space of its process numbers; empty where the system does not tell."""
+    try:
+        return f"{(proc / 'sys/kernel/random/boot_id').read_text().strip()} {(proc / 'self/ns/pid').readlink()}"
+    except OSError:
+        return ""
 
 
 def _started(pid: int, proc: Path) -> int | None:

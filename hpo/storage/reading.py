@@ -36,12 +36,17 @@ def names(session: Session) -> list[str]:
     return list(session.scalars(select(StudyRow.name)))
 
 
-def study_row(session: Session, name: str) -> StudyRow:
+def study_id(session: Session, name: str) -> int:
     """Raises BadInput with the nearest name if there is none of that name."""
-    row = session.scalar(select(StudyRow).where(StudyRow.name == name))
-    if row is None:
+    found = session.scalar(select(StudyRow.id).where(StudyRow.name == name))
+    if found is None:
         raise BadInput(unknown("study", name, names(session)))
-    return row
+    return found
+
+
+def study_row(session: Session, name: str) -> StudyRow:
+    """As `study_id`, the whole row."""
+    return session.get_one(StudyRow, study_id(session, name))
 
 
 def arm_row(session: Session, study: str, label: str) -> ArmRow:
@@ -57,6 +62,11 @@ def arm_rows(session: Session, study: str) -> Sequence[ArmRow]:
     """The arms of a study in its order."""
     of_study = select(ArmRow).where(ArmRow.study_id == study_row(session, study).id)
     return session.scalars(of_study.order_by(ArmRow.position)).all()
+
+
+def locked(session: Session, study_id: int) -> None:
+    """From here on nothing else claims or closes a trial of the study until the session ends."""
+    session.execute(select(ArmRow.id).where(ArmRow.study_id == study_id).order_by(ArmRow.id).with_for_update())
 
 
 def trial_of(session: Session, arm_id: int, number: int, *conditions: ColumnElement[bool]) -> int | None:
@@ -156,12 +166,15 @@ def figures(session: Session, study: str) -> dict[str, list[TrialRecord]]:
     return {a.label: by_arm.get(a.id, []) for a in arm_rows(session, study)}
 
 
-def standing(session: Session, study_id: int) -> dict[str, Standing]:
-    """Where every arm stands, by label."""
+def standing(session: Session, study: str) -> dict[str, Standing]:
+    """Where every arm stands, by label; no study is without arms. Asked before every trial, so in one question."""
     columns = select(
         ArmRow.label, ArmRow.next_number, ArmRow.running, ArmRow.trainings, ArmRow.gradient_evaluations, ArmRow.seconds
     )
-    rows = session.execute(columns.where(ArmRow.study_id == study_id).order_by(ArmRow.position))
+    of_study = columns.join(StudyRow, StudyRow.id == ArmRow.study_id).where(StudyRow.name == study)
+    rows = session.execute(of_study.order_by(ArmRow.position)).all()
+    if not rows:
+        study_id(session, study)
     return {row.label: Standing(row.next_number, row.running, _cost(*row[3:])) for row in rows}
 
 
@@ -193,6 +206,8 @@ def _trial(row: TrialRow, named: arrays.Named) -> Trial:
     state = row.state
     if state == "running":
         return Trial(proposal)
+    if "curve" not in named:
+        raise BadStorage(f"trial row {row.id} has lost its learning curve: see hpo db check")
     outcome = Outcome(
         state=state,
         validation_loss=_figure(row.validation_loss),

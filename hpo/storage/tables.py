@@ -127,8 +127,8 @@ class ArmRow(Table):
 class LeaseRow(Table):
     """A run of a study under way: its number is the token that every write of its trials carries.
 
-    `worker` is its name; `started` tells a process from a later one of the same number. `beat`: seconds since 1970 by
-    the database's clock, set again and again by the run.
+    `worker` is its name; `machine` and `started` tell a process from another one of the same number. `beat`: seconds
+    since 1970 by the database's clock, set again and again by the run.
     """
 
     __tablename__ = "hpo_lease"
@@ -138,6 +138,7 @@ class LeaseRow(Table):
     study_id: Mapped[int] = mapped_column(ForeignKey(StudyRow.id, ondelete="CASCADE"))
     worker: Mapped[str]
     host: Mapped[str]
+    machine: Mapped[str]
     pid: Mapped[int]
     started: Mapped[int | None] = mapped_column(BigInteger)
     slots: Mapped[int]

@@ -20,7 +20,7 @@ from hpo.failures import BadStorage
 from hpo.storage import address, faults
 from hpo.storage.engine import Database
 from hpo.storage.migrations import migrate
-from hpo.storage.process import Process
+from hpo.storage.process import Process, machine
 from hpo.storage.reading import CLOSED
 from hpo.storage.tables import VERSION, CheckpointRow, Table, TrialRow, VersionRow
 
@@ -76,7 +76,10 @@ def _layout(name: str, connection: Connection) -> str:
 def _refuse_if_held(name: str, connection: Connection) -> None:
     held = table("hpo_study", column("name"), column("holder", JSON))
     for study, holder in connection.execute(select(held.c.name, held.c.holder)):
-        if holder is not None and (process := Process(holder["host"], holder["pid"], holder["started"])).alive():
+        if holder is None:
+            continue
+        process = Process(holder["host"], machine(), holder["pid"], holder["started"])
+        if process.alive():
             gone = f"; if it is gone: UPDATE hpo_study SET holder = NULL WHERE name = '{study}'"
             raise BadStorage(
                 f"{name}: study {study!r} is being run by {process} with the hpo of that layout: stop it first"

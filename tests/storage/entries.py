@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hpo.spec import Study
-from hpo.storage.claims import Claim, Terms
+from hpo.storage.claims import Claim, Found, Terms
 from hpo.storage.leases import Lease
 from hpo.storage.ledger import Ledger
 from hpo.trial import Cost, Outcome, Proposal
@@ -47,3 +47,9 @@ def left_running(ledger: Ledger, number: int, *values: float, arm: str = ARM, as
     """A running trial whose run is gone."""
     with ledger.attend("digits", 1) as lease:
         claimed(ledger, lease, number, *values, arm=arm, ask_seconds=ask_seconds)
+
+
+def taken_up(ledger: Ledger, lease: Lease, *hand: Claim) -> Found | None:
+    """A running trial of any arm that nobody has, or that this run does not have in hand."""
+    labels = [arm.label for arm in ledger.arms(lease.study)]
+    return ledger.take_up(lease, labels, [claim.trial_id for claim in hand])

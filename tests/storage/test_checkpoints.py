@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from entries import ARM, claimed, outcome
+from entries import ARM, claimed, outcome, taken_up
 from sqlalchemy import select
 
 from hpo.storage.claims import Claim
@@ -55,7 +55,7 @@ def test_only_the_run_that_has_the_trial_saves_it(begun: Ledger, url: str) -> No
         with Desk(url, claim) as desk:
             assert desk.save({"state/1": np.ones(1)}, ())
     with begun.attend("digits", 1, "second") as lease:
-        found = begun.take_up(lease)
+        found = taken_up(begun, lease)
         assert found is not None
         assert found.claim.saved
         with Desk(url, found.claim) as desk:
@@ -84,7 +84,7 @@ def test_a_database_out_of_reach_costs_a_checkpoint_and_no_training(
 def test_losses_count_until_the_trial_gets_on(begun: Ledger) -> None:
     def killed() -> tuple[Claim, Mapping[str, int]]:
         """The trial in a new run of the same name, after one that never said goodbye."""
-        found = begun.take_up(begun._attend("digits", 1, "w"))
+        found = taken_up(begun, begun._attend("digits", 1, "w"))
         assert found is not None
         return found.claim, found.causes
 
@@ -92,7 +92,7 @@ def test_losses_count_until_the_trial_gets_on(begun: Ledger) -> None:
     assert killed()[1] == {"lost": 1}
     claim, causes = killed()
     assert causes == {"lost": 2}
-    assert [begun.crashed(claim), begun.crashed(claim)] == [1, 2]
+    assert [begun.crashed(claim, attempt) for attempt in (1, 1, 2)] == [1, 1, 2]
     begun.save(claim, {"state/1": np.ones(1)})
-    assert begun.crashed(claim) == 1, "counted since the checkpoint"
+    assert begun.crashed(claim, 3) == 1, "counted since the checkpoint"
     assert killed()[1] == {"crashed": 1, "lost": 1}

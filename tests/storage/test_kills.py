@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from entries import FREE, proposal
+from entries import FREE, proposal, taken_up
 from sqlalchemy import select, text
 
 from hpo.spec import Study
@@ -31,7 +31,7 @@ from hpo.trial import Cost, Outcome, Proposal
 size, first = int(sys.argv[2]), int(sys.argv[3])
 with Ledger.open(sys.argv[1]) as ledger:
     terms, lease = Terms("trainings", 1e9, 1.0, 9), ledger._attend("digits", 1, None)
-    found = ledger.take_up(lease)
+    found = ledger.take_up(lease, ["drmad/0"])
     for number in range(first, 10_000):
         numbers = np.random.default_rng(number).uniform(size=(2, size))
         proposal = Proposal(number, {"l2": numbers[0]}, "drmad")
@@ -83,7 +83,7 @@ def test_no_half_trial_is_left(url: str, study: Study, tmp_path: Path) -> None:
             assert kept == [t.number for t in closed][-1:]
             done = len(closed)
         with ledger.attend("digits", 1) as lease:  # the last run is dead
-            found = ledger.take_up(lease)
+            found = taken_up(ledger, lease)
             claim = found.claim if found else ledger.claim(lease, "drmad/0", proposal(done), 0.0, FREE)
             assert claim is not None
             assert ledger.close_trial(claim, Outcome("failed", np.nan, np.nan))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from entries import ARM, FREE, changed, claimed, left_running, outcome, proposal, record
+from entries import ARM, FREE, changed, claimed, left_running, outcome, proposal, record, taken_up
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
@@ -170,7 +170,7 @@ def test_summaries_count_and_choose(begun: Ledger, study: Study) -> None:
     assert (digits.name, digits.trials, digits.best_validation_loss) == ("digits", 3, None)
     assert (wine.name, wine.trials, wine.best_validation_loss) == ("wine", 0, None)
     with begun.attend("digits", 1) as lease:
-        found = begun.take_up(lease)
+        found = taken_up(begun, lease)
         assert found is not None
         assert begun.close_trial(found.claim, Outcome("failed", 0.1, 0.1))
     record(begun, 4, 0.5)

@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, inspect
 
 from hpo.failures import BadStorage
 from hpo.spec import Study
+from hpo.storage.leases import USUAL
 from hpo.storage.ledger import Ledger
 from hpo.storage.tables import VERSION, Table
 
@@ -116,7 +117,8 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path, study: Study) -> No
     url = sqlite_url(tmp_path / "hpo.db", "?timeout=0.01")
     with Ledger.open(url) as ledger:
         ledger.begin(study, {})
-        with ledger._database.write() as writing, Ledger.open(url, create=False) as reader:
+        at_once = USUAL._replace(patience=0.0)
+        with ledger._database.write() as writing, Ledger.open(url, create=False, times=at_once) as reader:
             writing.connection()
             assert [s.name for s in reader.studies()] == ["digits"]
             with pytest.raises(BadStorage, match="locked by another process"):
@@ -223,6 +225,9 @@ def test_an_address_that_leads_nowhere_is_refused(url: str, said: str, tmp_path:
         "postgresql+nonsense://me:secret@host/db",
         "postgresql+pg8000://me:secret@host/db",
         "postgresql+psycopg_async://me:secret@host/db",
+        "postgresql://me@127.0.0.1:1/db?password=secret",
+        "postgresql://me:a/b@secret@127.0.0.1:1/db",
+        "postgresql://me@127.0.0.1:1/db?sslpassword=secret&passfile=/secret",
     ],
 )
 def test_a_password_is_never_shown(url: str) -> None:

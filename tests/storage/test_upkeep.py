@@ -201,7 +201,7 @@ def test_a_damaged_file_is_found(present: str) -> None:
     assert found
     assert all(fault.startswith("the file: ") for fault in found)
     overwrite("hpo_array", at=0)
-    assert "malformed" in refused(check, present)
+    assert "damaged" in refused(check, present)
 
 
 @newest

@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("study_id", sa.Integer, nullable=False),
         sa.Column("worker", sa.Text, nullable=False),
         sa.Column("host", sa.Text, nullable=False),
+        sa.Column("machine", sa.Text, nullable=False),
         sa.Column("pid", sa.Integer, nullable=False),
         sa.Column("started", sa.BigInteger),
         sa.Column("slots", sa.Integer, nullable=False),
