@@ -1,6 +1,7 @@
 # make run    sets everything up and runs the quick study          make test     sets everything up and runs the tests
 # make check  format, lint, types, the fences between rooms        make bench    the inner loop against torch.optim.SGD
 # make bench-solvers    a step of curveball, hsic and dladmm against SGD and hand-written loops, 1 to 2 min each
+# make bench-storage    the database beside Optuna's, about 15 min      make crash-test   a fault at every point, about 25 min
 # make bench-fidelity   every hypergradient against the mean exact one (MNIST and Fashion-MNIST under HPO_DATA)
 # PYTHON=python3.13 make test chooses another interpreter; everything is installed into .venv only.
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 export OMP_NUM_THREADS = 1
 
-.PHONY: run test check bench bench-solvers bench-fidelity clean
+.PHONY: run test check crash-test bench bench-solvers bench-storage bench-fidelity clean
 
 # torch first and pinned: without the pin pip takes a build with gigabytes of CUDA
 .venv/.ready: pyproject.toml constraints.txt
@@ -31,6 +32,13 @@ check: .venv/.ready
 
 bench-fidelity: .venv/.ready
 	$(BIN)/python tests/benchmarks/fidelity.py
+
+bench-storage: .venv/.ready
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/storage.py
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/storage_memory.py
+
+crash-test: .venv/.ready
+	$(BIN)/python tests/crash/matrix.py
 
 bench-solvers: .venv/.ready
 	$(BIN)/python tests/benchmarks/curveball.py

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from hpo import options
 from hpo.failures import BadStudy
 from hpo.registry import DECIDERS, STRATEGIES, resolve
 from hpo.spec import Arm, Budget
+from hpo.storage.claims import SLACK
 from hpo.storage.records import Standing
 from hpo.strategies.strategy import Strategy, arm_seed
 from hpo.task import Plan
 from hpo.trial import Cost, Proposal, Trial
+
+NO_CURVE = np.zeros((0, 3))
 
 
 @dataclass
@@ -60,7 +65,7 @@ class ArmRun:
         """Whether the budget has room for what runs and one more."""
         if not self.charge:
             return self.spent < self.budget.amount
-        return self.spent + (self.running + 1) * self.charge <= self.budget.amount * (1 + 1e-12)
+        return self.spent + (self.running + 1) * self.charge <= self.budget.amount * SLACK
 
     @property
     def room(self) -> bool:
@@ -94,7 +99,7 @@ class ArmRun:
             self.take(trial)
 
     def take(self, trial: Trial, ask_seconds: float = 0.0) -> None:
-        """Count a closed trial and the time its proposal took, and tell the strategy, which has no use for weights."""
+        """Count a closed trial and the time its proposal took, and tell the strategy what it may learn from."""
         outcome = trial.outcome
         assert outcome is not None
         self.mine.discard(trial.number)
@@ -109,7 +114,7 @@ class ArmRun:
         if outcome.usable and trial.origin is None:
             self.usable += 1
             self.best = min(self.best, outcome.validation_loss)
-        self.strategy.tell(replace(trial, outcome=replace(outcome, weights=None)))
+        self.strategy.tell(replace(trial, outcome=replace(outcome, weights=None, curve=NO_CURVE, report={})))
 
 
 def strategy_for(arm: Arm, plan: Plan) -> Strategy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ def main() -> None:
 
 
 def echo_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    """Indented for people; for programs in one line, which Python writes three times as fast."""
+    click.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None, allow_nan=False))
 
 
 def console() -> Console:
