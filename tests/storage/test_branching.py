@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pytest
-from entries import ARM, changed, left_running, proposal, record
+from entries import ARM, FREE, changed, left_running, outcome, proposal, record
 
 from hpo.failures import BadStudy
 from hpo.spec import Study
+from hpo.storage import upkeep
 from hpo.storage.ledger import Ledger
 from hpo.storage.records import Standing
 from hpo.trial import Cost, Outcome, Trial
@@ -89,3 +91,33 @@ def test_imported_trials_teach_cost_nothing_and_are_never_best(begun: Ledger) ->
     with pytest.raises(BadStudy, match=r"arm drmad/0 has the trials of sqlite:///old.db old already"):
         begun.adopt("digits", ARM, past, "sqlite:///old.db old")
     assert len(begun.trials("digits", ARM)) == 4
+
+
+def test_a_branch_and_an_import_see_one_moment_of_a_study_that_runs(begun: Ledger, study: Study, url: str) -> None:
+    ended, errors = threading.Event(), list[BaseException]()
+
+    def works() -> None:
+        try:
+            with Ledger.open(url) as other, other.attend("digits", 1, "other") as lease:
+                while not ended.is_set():
+                    number = other.standing("digits")[ARM].next_number
+                    claim = other.claim(lease, ARM, proposal(number), 0.0, FREE)
+                    if claim is not None:
+                        assert other.close_trial(claim, outcome(1.0))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=works)
+    thread.start()
+    try:
+        for turn in range(8):
+            begun.branch("digits", changed(study, name=f"branch-{turn}"), {})
+            past = Outcome("complete", 1.0, math.nan, cost=Cost(0))
+            begun.adopt("digits", ARM, [Trial(proposal(n), past) for n in range(3)], f"old {turn}")
+    finally:
+        ended.set()
+        thread.join()
+    assert errors == []
+    assert upkeep.check(url) == []
+    origins = [t.origin for t in begun.trials("digits", ARM) if t.origin is not None]
+    assert origins == [f"old {turn}" for turn in range(8) for _ in range(3)]
