@@ -49,3 +49,23 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block has ended: what it does must not be left half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread only
+        return
+    waiting: list[int] = []
+    handlers = {sent: signal.getsignal(sent) for sent in (signal.SIGINT, signal.SIGTERM)}
+    handled = {int(sent): handler for sent, handler in handlers.items() if callable(handler)}
+    try:
+        for sent in handled:
+            signal.signal(sent, lambda number, _: waiting.append(number))
+        yield
+    finally:
+        for sent, handler in handled.items():
+            signal.signal(sent, handler)
+        if waiting:
+            handled[waiting[0]](waiting[0], None)

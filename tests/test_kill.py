@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import studies_small
@@ -135,5 +136,20 @@ def test_sigterm_ends_a_run_that_a_script_put_in_the_background(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert (process.returncode, error) == (130, "hpo: interrupted; finished trials are kept\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see when a process has a child")
+@pytest.mark.parametrize("group", [True, False])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_workers_start_is_one_line(tmp_path, sent, group):
+    written(tmp_path, 2, steps=100)
+    process = started(["run", str(tmp_path / "small.yaml")], f"sqlite:///{tmp_path}/hpo.db")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None and not children.read_text().split():
+        time.sleep(0.01)
+    time.sleep(0.2)
+    (os.killpg if group else os.kill)(process.pid, sent)
     _, error = process.communicate(timeout=120)
     assert (process.returncode, error) == (130, "hpo: interrupted; finished trials are kept\n")

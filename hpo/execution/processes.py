@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from hpo.execution.executor import P, T
 from hpo.failures import BadStudy
+from hpo.interruption import deferred
 from hpo.spec import Resources
 
 GRACE = 20.0
@@ -58,12 +59,13 @@ class Processes:
         slot = next((i for i, last in enumerate(self._last) if last is None or last.done()), None)
         if slot is None:
             raise RuntimeError(f"all {self.slots} slots are busy: wait for a future before submitting more")
-        try:
-            future = self._pools[slot].submit(function, *args, **kwargs)
-        except BrokenExecutor:  # its worker died, with its last work or idle
-            self._pools[slot].shutdown(wait=False)
-            self._pools[slot] = self._pool(slot)
-            future = self._pools[slot].submit(function, *args, **kwargs)
+        with deferred():  # a worker that was asked for and is not known yet could not be ended
+            try:
+                future = self._pools[slot].submit(function, *args, **kwargs)
+            except BrokenExecutor:  # its worker died, with its last work or idle
+                self._pools[slot].shutdown(wait=False)
+                self._pools[slot] = self._pool(slot)
+                future = self._pools[slot].submit(function, *args, **kwargs)
         self._last[slot] = future
         return future
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -22,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from hpo.failures import BadStorage
+from hpo.interruption import deferred
 from hpo.storage import address
 from hpo.storage.tables import VERSION, Table, VersionRow
 
@@ -114,7 +113,7 @@ class Database:
     def _transaction(self, engine: Engine) -> Iterator[Session]:
         # What is loaded is not read again after a statement that changes it, so nothing need be kept up with it.
         with (
-            _uninterrupted(),
+            deferred(),  # breaking a transaction off would leave its lock behind
             self._explained(),
             Session(engine, execution_options={"synchronize_session": False}) as session,
             session.begin(),
@@ -219,26 +218,6 @@ def _begin(connection: Connection) -> None:
 
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the transaction has ended: breaking it off would leave its lock behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are handled in the main thread only
-        return
-    waiting: list[int] = []
-    handlers = {sent: signal.getsignal(sent) for sent in (signal.SIGINT, signal.SIGTERM)}
-    handled = {int(sent): handler for sent, handler in handlers.items() if callable(handler)}
-    try:
-        for sent in handled:
-            signal.signal(sent, lambda number, _: waiting.append(number))
-        yield
-    finally:
-        for sent, handler in handled.items():
-            signal.signal(sent, handler)
-        if waiting:
-            handled[waiting[0]](waiting[0], None)
 
 
 def _explanation(error: DBAPIError) -> str:
