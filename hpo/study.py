@@ -73,13 +73,15 @@ def run(
     """
     study = ready.study
     store(ready, ledger, versions)
+    first = True
     while True:
         with ledger.attend(study.name, ready.executor.slots, worker_name) as lease:
             loop = _Loop(ready, ledger, lease, watcher)
             try:
-                loop.run()
+                loop.run(first)
                 break
             except LeaseLost:
+                first = False
                 loop.drop()  # its trials are others' now; this run goes on with a new lease
             except BaseException:
                 ready.executor.close(wait=False)  # while the lease stands: they save what they have
@@ -117,10 +119,11 @@ class _Loop:
         ]
         self._looked, self._orphans = -LOOK, False
 
-    def run(self) -> None:
-        """Until every arm is over."""
+    def run(self, first: bool) -> None:
+        """Until every arm is over. `first`: the watcher has not been told of the arms."""
         self._learn(news=False)
-        self.watcher.begun(self.study, self.arms)
+        if first:
+            self.watcher.begun(self.study, self.arms)
         ended: set[str] = set()
         while True:
             self._look()
