@@ -15,6 +15,7 @@ from hpo.execution.executor import Executor, choose
 from hpo.failures import BadStudy
 from hpo.registry import EXECUTORS, resolve
 from hpo.spec import Arm, Study
+from hpo.storage.ledger import Ledger
 from hpo.task import Plan, Probe
 
 
@@ -89,3 +90,12 @@ def prepared(study: Study, data_dir: Path | None) -> Iterator[Ready]:
         finished = True
     finally:
         executor.close(wait=finished)
+
+
+def store(ready: Ready, ledger: Ledger, versions: Mapping[str, str]) -> None:
+    """Put a study in the ledger, its arms described, without running it. Raises as `Ledger.begin`."""
+    ledger.begin(ready.study, versions, ready.data_dir)
+    for arm in ready.study.arms():
+        plan = ready.plans[arm.label]
+        settings = {**strategy_for(arm, plan).settings, **plan.derivative}
+        ledger.describe(ready.study.name, arm.label, plan.space, settings)

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 from hpo.arm import ArmRun, strategy_for
 from hpo.execution import worker
 from hpo.failures import StudyFailed
-from hpo.preparation import Ready
+from hpo.preparation import Ready, store
 from hpo.spec import Study
 from hpo.storage.claims import Claim, Terms
 from hpo.storage.desk import Desk, TakenOver
@@ -92,15 +92,6 @@ def run(
             f"no trial of {', '.join(barren)} ended with a finite validation loss: "
             f"hpo show {study.name} lists the reasons"
         )
-
-
-def store(ready: Ready, ledger: Ledger, versions: Mapping[str, str]) -> None:
-    """Put a study in the ledger, its arms described, without running it. Raises as `Ledger.begin`."""
-    ledger.begin(ready.study, versions, ready.data_dir)
-    for arm in ready.study.arms():
-        plan = ready.plans[arm.label]
-        settings = {**strategy_for(arm, plan).settings, **plan.derivative}
-        ledger.describe(ready.study.name, arm.label, plan.space, settings)
 
 
 class _Loop:

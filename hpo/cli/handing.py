@@ -86,11 +86,10 @@ def import_trials(
 def _stored(file: Path, storage: str, data_dir: Path | None) -> str:
     """The name of the study in a file, which is stored but not run."""
     from hpo import preparation, study_file
-    from hpo import study as loop
     from hpo.storage.ledger import Ledger
     from hpo.versions import installed
 
     study = study_file.load(file)
     with preparation.prepared(study, data_dir) as ready, Ledger.open(storage) as ledger:
-        loop.store(ready, ledger, installed())
+        preparation.store(ready, ledger, installed())
     return study.name
