@@ -82,11 +82,13 @@ def evaluate(task: Task, desk: Desk | None = None) -> Outcome:
     except (TakenOver, BadStorage):
         raise  # nothing is known about the training
     except KeyboardInterrupt:
-        saving.now()
+        with interruption.deferred():  # a second one, to the group and from the parent, must not undo the first
+            saving.now()
         raise
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         if interruption.asked():
-            saving.now()
+            with interruption.deferred():
+                saving.now()
             raise KeyboardInterrupt from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return _failed(reason, Cost(1, task.plan.evaluations, time.perf_counter() - started))

@@ -99,7 +99,7 @@ def test_kills_change_nothing(tmp_path, workers):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupt_saves_the_trainings_and_they_go_on(tmp_path, sent, workers):
-    training = {"solver": {"name": "sgd", "momentum": 0.9}, "steps": 8000, "batch_size": 50}
+    training = {"solver": {"name": "sgd", "momentum": 0.9}, "steps": 12000, "batch_size": 50}
     methods = [{"name": "random"}, {"name": "qmc"}]
     study = studies_small.study(
         methods=methods, seeds=[0], resources={"workers": workers}, training=training, budget={"trainings": 2}
@@ -109,7 +109,7 @@ def test_an_interrupt_saves_the_trainings_and_they_go_on(tmp_path, sent, workers
     process = started(["run", str(tmp_path / "small.yaml")], storage)
     while process.poll() is None and closed(path) < 1:
         time.sleep(0.02)
-    time.sleep(0.3)
+    time.sleep(1.0)
     os.killpg(process.pid, sent)
     _, error = process.communicate(timeout=120)
     assert (process.returncode, error) == (130, "hpo: interrupted; finished trials are kept\n")

@@ -37,7 +37,7 @@ mount -t tmpfs -o size=600k none disk || exit 99
 echo $? >> first
 mount -o remount,size=1200k disk
 "$python" -c "$hpo" resume small --quiet --storage sqlite:///disk/hpo.db 2> second &
-until grep -q 'trying again' second || ! kill -0 $!; do sleep 0.05; done
+until grep -sq 'trying again' second || ! kill -0 $!; do sleep 0.05; done
 mount -o remount,size=64m disk
 wait $!
 echo $? >> second
