@@ -1,7 +1,7 @@
 # make run    sets everything up and runs the quick study          make test     sets everything up and runs the tests
 # make check  format, lint, types, the fences between rooms        make bench    the inner loop against torch.optim.SGD
 # make bench-solvers    a step of curveball, hsic and dladmm against SGD and hand-written loops, 1 to 2 min each
-# make bench-storage    the database beside Optuna's, about 15 min      make crash-test   a fault at every point, about 25 min
+# make bench-storage    the database beside Optuna's, about 15 min      make crash-test   a fault at every point, 25 to 45 min
 # make bench-fidelity   every hypergradient against the mean exact one (MNIST and Fashion-MNIST under HPO_DATA)
 # PYTHON=python3.13 make test chooses another interpreter; everything is installed into .venv only.
 
