@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -82,16 +83,20 @@ def evaluate(task: Task, desk: Desk | None = None) -> Outcome:
     except (TakenOver, BadStorage):
         raise  # nothing is known about the training
     except KeyboardInterrupt:
-        with interruption.deferred():  # a second one, to the group and from the parent, must not undo the first
-            saving.now()
+        _saved(saving)
         raise
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         if interruption.asked():
-            with interruption.deferred():
-                saving.now()
+            _saved(saving)
             raise KeyboardInterrupt from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return _failed(reason, Cost(1, task.plan.evaluations, time.perf_counter() - started))
+
+
+def _saved(saving: Saving) -> None:
+    """Of an interrupted training: a second interruption must not undo it, and one that is another run's stays so."""
+    with interruption.deferred(), suppress(TakenOver):
+        saving.now()
 
 
 def _evaluated(task: Task, made: Recipe, saving: Saving, started: float) -> Outcome:
