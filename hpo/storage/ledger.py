@@ -149,8 +149,10 @@ class Ledger:
         """And looks who else does, however long this run's trainings are."""
         with self._database.write() as session:
             now = self._database.clock(session)
+            if not leases.beat(session, lease, now):
+                return False
             leases.bury(session, lease, self._watch, now)
-            return leases.beat(session, lease, now)
+            return True
 
     @patient
     def slots(self, lease: Lease) -> int:
