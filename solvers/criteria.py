@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,13 +34,18 @@ class OutputLoss(NamedTuple):
     local: Callable[[Tensor, Tensor], Local]
 
 
+def one_hot(targets: Tensor, outputs: Tensor) -> Tensor:
+    """1 in the column of each row's class, else 0, `[N, D]`; torch's own looks at the values."""
+    return (targets[:, None] == torch.arange(outputs.shape[1], device=targets.device)).to(outputs)
+
+
 def _softmax(outputs: Tensor, targets: Tensor) -> Local:
     p, rows = outputs.softmax(dim=1), len(outputs)
 
     def bend(v: Tensor) -> Tensor:
         return p * (v - (p * v).sum(dim=1, keepdim=True)) / rows
 
-    return Local((p - F.one_hot(targets, outputs.shape[1]).to(p)) / rows, bend)
+    return Local((p - one_hot(targets, outputs)) / rows, bend)
 
 
 def _squares(outputs: Tensor, targets: Tensor) -> Local:

@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from solvers.criteria import SOFTMAX, SQUARES, OutputLoss
+from solvers.criteria import SOFTMAX, SQUARES, OutputLoss, one_hot
 
 Proximal = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(centre c `[N, D]`, targets, ρ) → z `[N, D]`."""
@@ -41,7 +40,7 @@ def _cross_entropy(centre: Tensor, targets: Tensor, rho: Tensor) -> Tensor:
 
     Classes are rows here, `[D, N]`: a softmax over few columns is several times slower.
     """
-    c, hot = centre.T.contiguous(), F.one_hot(targets, centre.shape[1]).T.to(centre).contiguous()
+    c, hot = centre.T.contiguous(), one_hot(targets, centre).T.contiguous()
     with torch.no_grad():
         z = _start(c, hot, rho)
         for _ in range(ITERATIONS):

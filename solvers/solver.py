@@ -118,10 +118,15 @@ def setting(hyper: Tensors, name: str, weight: str, index: int) -> Tensor | None
     for key in (f"{name}.{weight}", name):
         schedule = f"{key}[t]"
         if schedule in hyper:
-            return hyper[schedule][index]
+            return _at(hyper[schedule], index)
         if key in hyper:
             return hyper[key]
     return None
+
+
+def _at(schedule: Tensor, index: int | Tensor) -> Tensor:
+    """The value of one step, whose number may be a tensor (see `solvers.stacked`)."""
+    return schedule.index_select(0, index.reshape(1))[0] if isinstance(index, Tensor) else schedule[index]
 
 
 def required(hyper: Tensors, name: str, weight: str, index: int) -> Tensor:
