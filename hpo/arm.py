@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from hpo.spec import Arm, Budget
 from hpo.storage.claims import SLACK
 from hpo.storage.records import Standing
 from hpo.strategies.strategy import Strategy, arm_seed
-from hpo.task import Plan
+from hpo.task import Curve, Plan
 from hpo.trial import Cost, Proposal, Trial
 
 NO_CURVE = np.zeros((0, 3))
@@ -23,8 +25,10 @@ NO_CURVE = np.zeros((0, 3))
 class ArmRun:
     """Where an arm stands, as this run knows it. `place` is its seed's turn, `slots` its share of all there are.
 
+    `places`: how many trials this run's workers can have under way, those trained together in one included.
     `mine`: trials under way in this run; `elsewhere`: in others, or in none since theirs died. `known`: every trial
-    below this number was told to the strategy. `cost`: of the closed ones, the time to ask included.
+    below this number was told to the strategy. `cost`: of the closed ones, the time to ask included. `rivals`: what a
+    pruner compares with, the curves of its own closed trials up to the first loss that is not finite.
     """
 
     arm: Arm
@@ -32,6 +36,7 @@ class ArmRun:
     strategy: Strategy
     budget: Budget
     slots: int = 1
+    places: int = 1
     place: int = 0
     mine: set[int] = field(default_factory=set)
     elsewhere: set[int] = field(default_factory=set)
@@ -40,6 +45,7 @@ class ArmRun:
     cost: Cost = field(default_factory=lambda: Cost(0))
     best: float = float("inf")
     usable: int = 0
+    rivals: dict[int, Curve] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -68,9 +74,15 @@ class ArmRun:
         return self.spent + (self.running + 1) * self.charge <= self.budget.amount * SLACK
 
     @property
+    def width(self) -> int:
+        """How many of its trials may run at once: its share of the slots, or what its strategy asks for at once."""
+        batch = self.strategy.batch
+        return max(self.slots, self.places if batch is None else min(batch, self.places))
+
+    @property
     def room(self) -> bool:
         """Whether one more trial may start."""
-        return self.running < self.slots and self.affordable
+        return self.running < self.width and self.affordable
 
     @property
     def over(self) -> bool:
@@ -114,7 +126,10 @@ class ArmRun:
         if outcome.usable and trial.origin is None:
             self.usable += 1
             self.best = min(self.best, outcome.validation_loss)
-        self.strategy.tell(replace(trial, outcome=replace(outcome, weights=None, curve=NO_CURVE, report={})))
+        if self.arm.method.pruner is not None and trial.origin is None and len(outcome.curve):
+            self.rivals[trial.number] = tuple(takewhile(math.isfinite, outcome.curve[:, 2].tolist()))
+        curve = outcome.curve if outcome.state == "pruned" else NO_CURVE
+        self.strategy.tell(replace(trial, outcome=replace(outcome, weights=None, curve=curve, report={})))
 
 
 def strategy_for(arm: Arm, plan: Plan) -> Strategy:

@@ -1,20 +1,22 @@
-"""What a study file chooses by name: solvers and methods, each with options of its own."""
+"""What a study file chooses by name: solvers, methods and pruners, each with options of its own."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, Strict, field_validator
+from pydantic import BaseModel, Field, Strict, field_validator, model_validator
 
 from hpo.failures import unknown
-from hpo.registry import DECIDERS, STRATEGIES
+from hpo.registry import DECIDERS, PRUNERS, STRATEGIES
 from solvers import SOLVERS
 from solvers.ranges import Grain
 
 Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
 """Not a text or a truth value that could be read as a number."""
 
-METHODS = sorted((set(STRATEGIES) - set(DECIDERS.values())) | set(DECIDERS))
+BLACK_BOX = sorted(set(STRATEGIES) - set(DECIDERS.values()))
+METHODS = sorted({*BLACK_BOX, *DECIDERS})
 
 
 class Choice(BaseModel, frozen=True, extra="allow"):
@@ -49,11 +51,26 @@ class SolverChoice(Choice, frozen=True):
         return name
 
 
+class PrunerChoice(Choice, frozen=True):
+    """A pruner by name; other keys are its options."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in PRUNERS:
+            raise ValueError(unknown("pruner", name, PRUNERS))
+        return name
+
+
 class Method(Choice, frozen=True):
-    """A method by name; `per` asks for a coarser grain of the space, other keys are options of the method."""
+    """A method by name; `per` asks for a coarser grain of the space, other keys are options of the method.
+
+    `pruner`: what stops trainings that are not worth finishing.
+    """
 
     per: Grain | None = None
     label: str | None = None
+    pruner: PrunerChoice | None = None
 
     @field_validator("name")
     @classmethod
@@ -62,9 +79,24 @@ class Method(Choice, frozen=True):
             raise ValueError(unknown("method", name, METHODS))
         return name
 
+    @field_validator("pruner", mode="before")
+    @classmethod
+    def _pruner(cls, pruner: object) -> object:
+        return named(pruner)
+
+    @model_validator(mode="after")
+    def _prunable(self) -> Method:
+        if self.pruner is not None and self.name in DECIDERS:
+            raise ValueError(
+                f"pruner: {self.pruner.name} stops trainings that {self.name} needs whole for its hypergradients: "
+                f"leave it out; {', '.join(BLACK_BOX)} take one"
+            )
+        return self
+
     @property
     def title(self) -> str:
-        return self.label or (f"{self.name}-{self.per}" if self.per else self.name)
+        pruner = None if self.pruner is None else self.pruner.name
+        return self.label or "-".join(part for part in (self.name, self.per, pruner) if part)
 
 
 def named(entry: object) -> object:

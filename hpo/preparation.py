@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpo import stacking
 from hpo.arm import strategy_for
 from hpo.diagnostics.findings import Diagnosis
 from hpo.execution import worker
 from hpo.execution.executor import Executor, choose
-from hpo.failures import BadStudy
+from hpo.failures import BadStorage, BadStudy
 from hpo.registry import EXECUTORS, resolve
 from hpo.spec import Arm, Study
 from hpo.storage.ledger import Ledger
@@ -78,22 +79,38 @@ def diagnosis(study: Study, executor: Executor, data_dir: Path | None, widths: S
 
 
 @contextmanager
-def prepared(study: Study, data_dir: Path | None) -> Iterator[Ready]:
+def prepared(study: Study, data_dir: Path | None, ray: str | None = None) -> Iterator[Ready]:
     """The study checked and its workers started, before any database is touched. Raises as `plans`.
 
+    `ray`: the address of a Ray cluster that takes the place of the study's own execution.
     The workers end with the block: after their work, or at once when it is left by an exception.
     """
-    executor: Executor = resolve(EXECUTORS[choose(study.execution, study.resources)])(study.resources)
+    executor: Executor
+    if ray is None:
+        executor = resolve(EXECUTORS[choose(study.execution, study.resources)])(study.resources)
+    else:
+        executor = resolve(EXECUTORS["ray"])(study.resources, ray)
     finished = False
     try:
-        yield Ready(study, data_dir, executor, plans(study, executor, data_dir))
+        found = plans(study, executor, data_dir)
+        if ray is None:
+            executor = stacking.fitting(study, found, executor, data_dir)
+        yield Ready(study, data_dir, executor, found)
         finished = True
     finally:
         executor.close(wait=finished)
 
 
 def store(ready: Ready, ledger: Ledger, versions: Mapping[str, str]) -> None:
-    """Put a study in the ledger, its arms described, without running it. Raises as `Ledger.begin`."""
+    """Put a study in the ledger, its arms described, without running it.
+
+    Raises as `Ledger.begin`, and BadStorage for a file that workers on other machines could not reach.
+    """
+    if ready.executor.machines > 1 and ledger.url.startswith("sqlite"):
+        raise BadStorage(
+            f"{ledger.url} is a file, and trainings go to {ready.executor.machines} machines, which must reach the "
+            "database: give --storage postgresql://USER@HOST/NAME"
+        )
     ledger.begin(ready.study, versions, ready.data_dir)
     for arm in ready.study.arms():
         plan = ready.plans[arm.label]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from statistics import median
@@ -10,15 +11,19 @@ from typing import Any
 import torch
 
 from hpo.failures import BadStudy
+from hpo.hypergradients.afterwards import Afterwards
 from hpo.hypergradients.training import Training, state_bytes
 from hpo.placement import place
 from hpo.problems.imported import said
 from hpo.problems.problem import Problem
 from hpo.recipe import recipe
 from hpo.spec import Arm, Study
+from hpo.stack import Replica, kind, stacked
 from hpo.task import CURVE_POINTS, CURVE_ROWS, Plan, Probe
 from solvers.solver import Batch, State, run
 from solvers.vectors import Tensors
+
+log = logging.getLogger(__name__)
 
 WARM_UP = 5
 STEPS = 20
@@ -32,7 +37,6 @@ def probe(study: Study, arm: Arm, plan: Plan, data_dir: Path | None) -> Probe:
 
     Raises BadStudy where a step fails, besides what `hpo.evaluation.plan` raises.
     """
-    torch.set_num_threads(study.resources.threads)
     made = recipe(study, arm, data_dir)
     problem, training = made.problem, made.training
     hyper = place(plan.space, plan.space.defaults(), made.fixed, next(iter(problem.weights.values())))
@@ -46,6 +50,43 @@ def probe(study: Study, arm: Arm, plan: Plan, data_dir: Path | None) -> Probe:
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise BadStudy(f"training: a step of {arm.title} fails: {said(error)}") from error
     return Probe(seconds, _held(problem) + state_size, measuring)
+
+
+WIDTHS = (8, 16, 32, 64)
+"""Numbers of replicas that are tried."""
+
+WORTH = 0.95
+"""A wider stack is taken if its steps cost a replica less than this share of the narrower's."""
+
+
+def widths(study: Study, arm: Arm, plan: Plan, data_dir: Path | None, most: int) -> dict[int, float]:
+    """Seconds of a step for each of so many replicas in a stack, by their number; 1: a training alone.
+
+    Up to `most` replicas, and no further than it gets better. Nothing but 1 for what cannot be stacked: a step that
+    looks at values, a hypergradient that works alongside the training. Cost: some 0.3 s a width, for tracing.
+    """
+    made = recipe(study, arm, data_dir)
+    hyper = place(plan.space, plan.space.defaults(), made.fixed, next(iter(made.problem.weights.values())))
+    replica = Replica(made, hyper)
+    found = {1: _seconds(made.training, made.problem.weights, hyper)}
+    if made.derivative is not None and not isinstance(made.derivative, Afterwards):
+        return found
+    for width in sorted({min(most, width) for width in WIDTHS} - {0, 1}):
+        try:
+            seconds = _seconds(*stacked(kind(study, arm, replica), [replica] * width)) / width
+        except Exception as error:  # whatever a user's module does under vmap
+            log.debug("%s is not stacked: %s", arm.title, said(error))
+            break
+        if seconds > WORTH * min(found.values()) and len(found) > 1:
+            break
+        found[width] = seconds
+    return found
+
+
+def _seconds(training: Training, weights: Tensors, hyper: Tensors) -> float:
+    state = training.solver.init(weights, hyper, training.batches(0))
+    state, _ = _timed(training, state, hyper, WARM_UP)
+    return _timed(training, state, hyper, STEPS)[1]
 
 
 def _timed(training: Training, state: State, hyper: Tensors, most: int) -> tuple[Any, float]:

@@ -1,15 +1,21 @@
-"""What a running study shows: a bar per arm in a terminal, plain lines elsewhere, nothing with --quiet."""
+"""What a running study shows: a bar per arm and a line per slot in a terminal, plain lines elsewhere, nothing with
+--quiet.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from hpo.execution.place import Place
 from hpo.trial import Proposal, Trial
+from hpo.under_way import UnderWay
 
 if TYPE_CHECKING:
     from hpo.arm import ArmRun
@@ -22,6 +28,7 @@ class Quiet:
 
     def begun(self, study: Study, arms: Sequence[ArmRun]) -> None: ...
     def opened(self, arm: ArmRun, proposal: Proposal) -> None: ...
+    def placed(self, arm: ArmRun, number: int, place: Place) -> None: ...
     def closed(self, arm: ArmRun, trial: Trial) -> None: ...
     def ended(self, arm: ArmRun) -> None: ...
     def stop(self) -> None: ...
@@ -41,10 +48,13 @@ class Lines:
 
     def opened(self, arm: ArmRun, proposal: Proposal) -> None: ...
 
+    def placed(self, arm: ArmRun, number: int, place: Place) -> None: ...
+
     def closed(self, arm: ArmRun, trial: Trial) -> None:
         outcome = trial.outcome
         assert outcome is not None
-        value = f"validation {outcome.validation_loss:.4f}" if outcome.usable else f"failed: {outcome.failure}"
+        why = outcome.failure if trial.state == "pruned" else f"failed: {outcome.failure}"
+        value = f"validation {outcome.validation_loss:.4f}" if outcome.usable else why
         clock = time.monotonic() - self.started
         self.console.print(
             f"{clock:7.1f} s  {arm.label:<16} trial {trial.number:>3}  {value}  best {arm.best:.4f}  "
@@ -58,7 +68,7 @@ class Lines:
 
 
 class Bars:
-    """A live bar for each arm: trials or budget spent, best validation loss, cost, time left."""
+    """A live bar for each arm: trials or budget spent, best validation loss, cost, time left; a line for each slot."""
 
     def __init__(self, console: Console) -> None:
         self.bars = Progress(
@@ -71,6 +81,8 @@ class Bars:
             console=console,
         )
         self.tasks: dict[str, TaskID] = {}
+        self.slots = UnderWay()
+        self.live = Live(Group(self.bars, self.slots), console=console)
 
     def begun(self, study: Study, arms: Sequence[ArmRun]) -> None:
         self.bars.console.print(
@@ -79,19 +91,24 @@ class Bars:
         for arm in arms:
             self.tasks[arm.label] = self.bars.add_task(arm.label, total=arm.budget.amount, start=False, **_fields(arm))
             self.bars.update(self.tasks[arm.label], completed=arm.spent)
-        self.bars.start()
+        self.live.start()
 
     def opened(self, arm: ArmRun, proposal: Proposal) -> None:
         self.bars.start_task(self.tasks[arm.label])
+        self.slots.placed(arm, proposal.number, Place(0, os.getpid()))  # until it is known better
+
+    def placed(self, arm: ArmRun, number: int, place: Place) -> None:
+        self.slots.placed(arm, number, place)
 
     def closed(self, arm: ArmRun, trial: Trial) -> None:
         self.bars.update(self.tasks[arm.label], completed=arm.spent, **_fields(arm))
+        self.slots.closed(arm, trial.number)
 
     def ended(self, arm: ArmRun) -> None:
         self.bars.update(self.tasks[arm.label], completed=arm.budget.amount)
 
     def stop(self) -> None:
-        self.bars.stop()
+        self.live.stop()
 
 
 def _fields(arm: ArmRun) -> dict[str, Any]:

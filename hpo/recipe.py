@@ -12,26 +12,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from hpo import options, spec
+from hpo import arithmetic, options, spec
 from hpo.dimension import Dimension, searched
 from hpo.failures import BadStudy
 from hpo.hypergradients import HYPERGRADIENTS
 from hpo.hypergradients.training import Hypergradient, Training, method
 from hpo.problems.minibatches import Minibatches
 from hpo.problems.problem import Problem, build
+from hpo.pruning.pruners import Pruner, pruner_for
 from hpo.registry import ALONGSIDE, DECIDERS, STRATEGIES, resolve
 from hpo.spec import Arm, Study
+from hpo.task import CURVE_POINTS
 from solvers import SOLVERS
 from solvers.ranges import Range
-from solvers.solver import Batches, Solver
+from solvers.solver import Batch, Batches, Solver
+from solvers.vectors import Tensors
 
 
 class Recipe(NamedTuple):
-    """What an arm trains with. `fixed`: hyperparameters that are not searched; `settings`: the derivative's options.
+    """What an arm trains with. `fixed`: hyperparameters that are not searched; `settings`: of derivative and pruner.
 
     `searched`: what of the study's space this solver has. `share`: rows of this training's batches over rows of the
-    study's. `alongside`: the derivative's method works while the training runs, on the vectors of the space.
+    study's. `alongside`: the derivative's method works while the training runs, on the vectors of the space. `pruner`:
+    what may stop a training at a point of its learning curve.
     """
 
     problem: Problem
@@ -42,11 +47,13 @@ class Recipe(NamedTuple):
     settings: Mapping[str, Any]
     share: float
     alongside: bool
+    pruner: Pruner | None
 
 
 def recipe(study: Study, arm: Arm, data_dir: Path | None) -> Recipe:
     """Everything of an arm but its values. Raises BadStudy or BadData naming the key."""
-    problem = _problem(study, arm.seed, data_dir)
+    arithmetic.settle(study)
+    problem = _in_precision(study, arm, _problem(study, arm.seed, data_dir))
     solver, dimensions, fixed = _solver(study, arm, problem)
     batches = _batches(arm, solver, problem)
     share = len(batches(0).targets) / len(problem.batches(0).targets)
@@ -61,7 +68,11 @@ def recipe(study: Study, arm: Arm, data_dir: Path | None) -> Recipe:
         held=tuple(fixed),
     )
     derivative, settings = _derivative(arm)
-    return Recipe(problem, training, dimensions, fixed, derivative, settings, share, arm.method.name in ALONGSIDE)
+    pruner = pruner_for(arm, min(training.steps, CURVE_POINTS))
+    if pruner is not None:
+        settings["pruner"] = dict(pruner.settings)
+    alongside = arm.method.name in ALONGSIDE
+    return Recipe(problem, training, dimensions, fixed, derivative, settings, share, alongside, pruner)
 
 
 def _batches(arm: Arm, solver: Solver[Any], problem: Problem) -> Batches:
@@ -149,8 +160,25 @@ def _derivative(arm: Arm) -> tuple[Hypergradient | None, dict[str, Any]]:
 def _problem(study: Study, seed: int, data_dir: Path | None) -> Problem:
     if study.resources.gpus and not torch.cuda.is_available():
         raise BadStudy(f"resources.gpus {study.resources.gpus:g}: no usable CUDA device here; set gpus: 0")
-    device = "cuda" if study.resources.gpus else "cpu"
-    return _built(study.problem, study.training.batch_size, seed, data_dir, device)
+    return _built(study.problem, study.training.batch_size, seed, data_dir, study.resources.on)
+
+
+def _in_precision(study: Study, arm: Arm, problem: Problem) -> Problem:
+    """With the loss that is trained in the study's precision; what is measured stays in float32."""
+    if study.training.precision != "bf16":
+        return problem
+    if "chain" in inspect.signature(resolve(SOLVERS[arm.solver.name])).parameters:
+        raise BadStudy(
+            f"training.precision: bf16: {arm.solver.title} does more with a layer than multiply: take float32, or "
+            "sgd, adam, adagrad or adadelta"
+        )
+    forward = arithmetic.lowered(problem.network.forward, study.resources.on)
+
+    def loss(weights: Tensors, hyper: Tensors, batch: Batch) -> Tensor:
+        del hyper
+        return problem.criterion(forward(weights, batch.inputs), batch.targets)
+
+    return problem._replace(loss=loss)
 
 
 @lru_cache(maxsize=4)

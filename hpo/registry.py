@@ -12,7 +12,7 @@ from typing import Any
 from hpo.hypergradients import HYPERGRADIENTS
 
 STRATEGIES = {
-    "descent": "hpo.strategies.descent:Descent",
+    "descent": "hpo.strategies.restarts:Restarts",
     "relay": "hpo.strategies.relay:Relay",
     "random": "hpo.strategies.optuna:Random",
     "tpe": "hpo.strategies.optuna:TPE",
@@ -22,6 +22,12 @@ STRATEGIES = {
     "skopt-gp": "hpo.strategies.skopt:GP",
     "skopt-rf": "hpo.strategies.skopt:RandomForest",
     "skopt-et": "hpo.strategies.skopt:ExtraTrees",
+}
+
+PRUNERS = {
+    "asha": "hpo.pruning.pruners:ASHA",
+    "hyperband": "hpo.pruning.pruners:Hyperband",
+    "median": "hpo.pruning.pruners:Median",
 }
 
 MOVING = frozenset({"online"})
@@ -46,6 +52,8 @@ SOURCES = {
 EXECUTORS = {
     "serial": "hpo.execution.serial:Serial",
     "processes": "hpo.execution.processes:Processes",
+    "batched": "hpo.execution.batched:Batched",
+    "ray": "hpo.execution.ray_cluster:Ray",
 }
 
 

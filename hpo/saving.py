@@ -47,10 +47,13 @@ class Past(NamedTuple):
 
 
 class Saving:
-    """Saves a trial through its desk; without one it does nothing. `every`: seconds between two checkpoints."""
+    """Saves a trial through its desk; without one it does nothing. `every`: seconds between two checkpoints.
 
-    def __init__(self, desk: Desk | None, every: float) -> None:
-        self._desk, self._every = desk, every
+    `replica`: its place in a stack of trainings, of which all tensors are then noted, in a dictionary that stays.
+    """
+
+    def __init__(self, desk: Desk | None, every: float, replica: int | None = None) -> None:
+        self._desk, self._every, self._replica = desk, every, replica
         self._last = self._noted = time.monotonic()
         self._note: Past | None = None
         self._written: set[str] = set()
@@ -70,20 +73,22 @@ class Saving:
             log.warning("a training was saved by another hpo, in a form that this one does not read: it begins again")
         return Past({}, [], 0.0)
 
-    def note(self, kept: Mapping[str, Tensor], curve: list[tuple[float, ...]], seconds: float) -> None:
-        """The training stands at a stop. Saves if it is time. Raises TakenOver."""
+    def note(
+        self, kept: dict[str, Tensor], curve: list[tuple[float, ...]], seconds: float, size: int | None = None
+    ) -> None:
+        """The training stands at a stop. Saves if it is time. `size`: its bytes, if known. Raises TakenOver."""
         now = time.monotonic()
         if self._desk is None or now - self._noted < min(OFTEN, self._every):
             return
-        self._noted, self._note = now, Past(dict(kept), list(curve), seconds)
+        self._noted, self._note = now, Past(dict(kept) if self._replica is None else kept, list(curve), seconds)
         if now - self._last >= self._every:
             self.now()
-        elif _bytes(kept) > LIGHT:
+        elif (bytes_of(kept) if size is None else size) > LIGHT:
             self._note = None
 
     def trained(self) -> None:
         """The training is over, and its derivative may want the room that a heavy note takes."""
-        if self._note is not None and _bytes(self._note.kept) > LIGHT:
+        if self._note is not None and bytes_of(self._note.kept) > LIGHT:
             self._note = None
 
     def now(self) -> None:
@@ -93,7 +98,7 @@ class Saving:
         begun, note = time.monotonic(), self._note
         stays = self._written & note.kept.keys()  # what a name stands for never changes
         try:
-            fresh = snapshot.arrays({name: x for name, x in note.kept.items() if name not in stays})
+            fresh = snapshot.arrays({name: self._own(x) for name, x in note.kept.items() if name not in stays})
         except ValueError as error:
             log.warning("this training cannot be saved: %s", error)
             self._desk = None
@@ -108,6 +113,10 @@ class Saving:
         self._last = time.monotonic()
         self._last += max(0.0, SHARE * (self._last - begun) - self._every)
 
+    def _own(self, x: Tensor) -> Tensor:
+        return x if self._replica is None else x[self._replica]
 
-def _bytes(kept: Mapping[str, Tensor]) -> int:
+
+def bytes_of(kept: Mapping[str, Tensor]) -> int:
+    """What the tensors hold."""
     return sum(x.numel() * x.element_size() for x in kept.values())

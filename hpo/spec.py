@@ -14,13 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Strict, Tag, field_validator, model_validator
 
-from hpo.choices import Method, SolverChoice, Whole, named
+from hpo.choices import Method, Number, SolverChoice, Whole, named
 from hpo.dimension import SOLVER, Dimension, Entry
 from hpo.failures import unknown
 from hpo.registry import EXECUTORS, SOURCES
-
-Number = Annotated[float, Strict()]
-"""Not a text or a truth value that could be read as one."""
+from hpo.resources import Resources
 
 Rows = Whole | Number
 """A number of rows (an integer), or a fraction of them (between 0 and 1)."""
@@ -88,11 +86,17 @@ class Problem(_Part, frozen=True):
 
 
 class Training(_Part, frozen=True):
-    """How one training goes. `solver` may be a list: one arm each."""
+    """How one training goes. `solver` may be a list: one arm each.
+
+    `precision` is that of the products in the network's forward and backward passes: weights and what a solver does
+    with gradients stay float32. `deterministic`: only operations that give the same bits whenever they are repeated.
+    """
 
     solver: tuple[SolverChoice, ...] = (SolverChoice(name="sgd"),)
     steps: Whole = Field(ge=1)
     batch_size: Whole = Field(ge=1)
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    deterministic: Annotated[bool, Strict()] = False
 
     @field_validator("solver", mode="before")
     @classmethod
@@ -130,18 +134,6 @@ class Budget(_Part, frozen=True):
     @property
     def amount(self) -> float:
         return float(getattr(self, self.unit))
-
-
-class Resources(_Part, frozen=True):
-    """Where trainings run: worker processes, BLAS threads in each, and the share of a GPU each may use.
-
-    `checkpoint`: seconds after which a training under way is saved again.
-    """
-
-    workers: Whole = Field(1, ge=1)
-    threads: Whole = Field(1, ge=1)
-    gpus: Number = Field(0.0, ge=0.0)
-    checkpoint: Number = Field(30.0, ge=0.0)
 
 
 @dataclass(frozen=True)
@@ -231,6 +223,12 @@ class Study(_Part, frozen=True):
         twice = sorted({t for t in titles if titles.count(t) > 1})
         if twice:
             raise ValueError(f"methods and solvers: two arms would be called {twice[0]!r}: give them other labels")
+        return self
+
+    @model_validator(mode="after")
+    def _has_cores(self) -> Study:
+        if self.training.precision == "tf32" and self.resources.on == "cpu":
+            raise ValueError("training.precision: tf32 is a mode of NVIDIA cards: give resources.gpus, or take float32")
         return self
 
     @field_validator("execution")

@@ -16,10 +16,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+from hpo import interruption
 from hpo.arm import ArmRun, strategy_for
 from hpo.execution import worker
+from hpo.execution.place import Place
 from hpo.failures import StudyFailed
 from hpo.preparation import Ready, store
 from hpo.spec import Study
@@ -27,17 +30,20 @@ from hpo.storage.claims import Claim, Terms
 from hpo.storage.desk import Desk, TakenOver
 from hpo.storage.leases import Lease, LeaseLost
 from hpo.storage.ledger import Ledger
-from hpo.task import Task
+from hpo.storage.tables import Broken
+from hpo.task import OutOfMemory, Task
 from hpo.trial import Cost, Outcome, Proposal, Trial
 
 LOOK = 1.0
 """Seconds after which a run looks again whether others have died, and what waits for it."""
 
-TRIES = {"crashed": 1, "lost": 5}
-"""How often a trial is tried again without having got on: after its worker process died, after its whole run did."""
+TRIES = {"crashed": 1, "exhausted": 1, "lost": 5}
+"""How often a trial is tried again without having got on: after its worker process died, after a card had no room for
+it (alone there), after its whole run died."""
 
 REASONS = {
     "crashed": "the worker process died {} times on this trial (out of memory, or killed)",
+    "exhausted": "a card had no memory for this trial {} times",
     "lost": "its run was lost {} times on this trial (killed, or out of memory)",
 }
 
@@ -47,6 +53,7 @@ class Watcher(Protocol):
 
     def begun(self, study: Study, arms: Sequence[ArmRun]) -> None: ...
     def opened(self, arm: ArmRun, proposal: Proposal) -> None: ...
+    def placed(self, arm: ArmRun, number: int, place: Place) -> None: ...
     def closed(self, arm: ArmRun, trial: Trial) -> None: ...
     def ended(self, arm: ArmRun) -> None: ...
 
@@ -60,6 +67,10 @@ class _UnderWay(NamedTuple):
     ask_seconds: float
     since: float
     attempt: int = 1
+
+    def by_itself(self) -> _UnderWay:
+        """The same, with nothing else on its cards."""
+        return self._replace(task=replace(self.task, alone=True))
 
 
 def run(
@@ -102,6 +113,7 @@ class _Loop:
         self.ledger, self.lease, self.watcher = ledger, lease, watcher
         place = self.study.seeds.index
         self.futures: dict[Future[Outcome], _UnderWay] = {}
+        self.again: list[_UnderWay] = []
         self.arms = [
             ArmRun(
                 arm, plan := ready.plans[arm.label], strategy_for(arm, plan), self.study.budget, place=place(arm.seed)
@@ -118,7 +130,8 @@ class _Loop:
         ended: set[str] = set()
         while True:
             self._look()
-            while len(self.futures) < self.executor.slots and (self._take_up() or self._propose()):
+            self._try_again()
+            while self._room and (self._take_up() or self._propose()):
                 pass
             for arm in self.arms:
                 if arm.over and arm.label not in ended:
@@ -127,12 +140,19 @@ class _Loop:
                     self.watcher.ended(arm)
             if len(ended) == len(self.arms):
                 return
+            for future in self.executor.start():
+                self._placed(future)
             self._wait()
             self._learn()
 
     def drop(self) -> None:
         """Wait for the workers; what they bring is refused."""
         wait(self.futures)
+
+    @property
+    def _room(self) -> bool:
+        """Whether one more call may be submitted."""
+        return len(self.futures) < self.executor.slots * self.executor.width and self.executor.free > 0
 
     def _learn(self, news: bool = True) -> None:
         """What other runs, or runs before this one, did to the arms."""
@@ -155,13 +175,14 @@ class _Loop:
         slots = self.ledger.slots(self.lease)
         for arm in self.arms:
             arm.slots = -(-slots // len(self.arms))
+            arm.places = self.executor.slots * self.executor.width
         self._orphans = any(arm.elsewhere for arm in self.arms)
 
     def _take_up(self) -> bool:
         """Go on with a trial whose run died, if there is one."""
         if not self._orphans:
             return False
-        hand = [work.claim.trial_id for work in self.futures.values()]
+        hand = [work.claim.trial_id for work in (*self.futures.values(), *self.again)]
         found = self.ledger.take_up(self.lease, [arm.label for arm in self.arms], hand)
         if found is None:
             self._orphans = False
@@ -172,10 +193,28 @@ class _Loop:
         work = self._under_way(arm, found.claim, found.proposal, found.ask_seconds)
         for cause, times in found.causes.items():
             if times > TRIES[cause]:
-                self._give_up(work, cause, times)
+                self._give_up(work, REASONS[cause].format(times))
                 return True
-        self._submit(work)
+        if "exhausted" in found.causes:
+            self.again.append(work.by_itself())
+            self._try_again()
+        else:
+            self._submit(work)
         return True
+
+    def _try_again(self) -> None:
+        """Start what is to be tried again and may start now."""
+        for work in list(self.again):
+            if work.task.alone:
+                future = self.executor.alone(worker.evaluate, work.task, self._desk(work))
+                if future is None:
+                    continue
+                self._started(future, work)
+            elif self._room:
+                self._submit(work)
+            else:
+                continue
+            self.again.remove(work)
 
     def _propose(self) -> bool:
         """Start the next trial of the arm whose turn it is; False if none may start now."""
@@ -186,7 +225,7 @@ class _Loop:
             proposal = arm.strategy.ask(arm.known)
             if proposal is None:
                 continue
-            terms = Terms(arm.budget.unit, arm.budget.amount, arm.charge, arm.slots)
+            terms = Terms(arm.budget.unit, arm.budget.amount, arm.charge, arm.width)
             seconds = time.perf_counter() - started
             claim = self.ledger.claim(self.lease, arm.label, proposal, seconds, terms)
             if claim is None:
@@ -199,12 +238,23 @@ class _Loop:
         return False
 
     def _under_way(self, arm: ArmRun, claim: Claim, proposal: Proposal, ask_seconds: float) -> _UnderWay:
-        task = Task(self.study, arm.arm, arm.plan, proposal, self.data_dir, arm.best)
+        task = Task(self.study, arm.arm, arm.plan, proposal, self.data_dir, arm.best, dict(arm.rivals))
         return _UnderWay(arm, task, claim, ask_seconds, time.perf_counter())
 
     def _submit(self, work: _UnderWay) -> None:
-        desk = Desk(self.ledger.url, work.claim)
-        self.futures[self.executor.submit(worker.evaluate, work.task, desk)] = work
+        self._started(self.executor.submit(worker.evaluate, work.task, self._desk(work)), work)
+
+    def _desk(self, work: _UnderWay) -> Desk:
+        return Desk(self.ledger.url, work.claim)
+
+    def _started(self, future: Future[Outcome], work: _UnderWay) -> None:
+        self.futures[future] = work
+        self._placed(future)
+
+    def _placed(self, future: Future[Outcome]) -> None:
+        place, work = self.executor.place(future), self.futures[future]
+        if place is not None:  # it does not wait for company
+            self.watcher.placed(work.arm, work.task.proposal.number, place)
 
     def _wait(self) -> None:
         """For one of the workers, or a moment, if others have work that may become this run's."""
@@ -214,30 +264,41 @@ class _Loop:
             raise RuntimeError(f"nothing runs, and {stuck} propose nothing: a strategy does not keep its contract")
         if not self.futures:
             time.sleep(LOOK / 4)
-        idle = len(self.futures) < self.executor.slots
-        for future in wait(self.futures, LOOK if others and idle else None, FIRST_COMPLETED).done:
+        ended = wait(self.futures, LOOK if others and self._room else None, FIRST_COMPLETED).done
+        for future in sorted(ended, key=lambda f: isinstance(f.exception(), KeyboardInterrupt)):
             self._end(future, self.futures.pop(future))
 
     def _end(self, future: Future[Outcome], work: _UnderWay) -> None:
         error = future.exception()
+        if isinstance(error, KeyboardInterrupt) and interruption.asked():
+            raise error  # this run was interrupted, not a worker of its
         if isinstance(error, TakenOver):
             self._lose(work)
         elif isinstance(error, BrokenExecutor | KeyboardInterrupt):
-            times = self.ledger.crashed(work.claim, work.attempt)
-            if times is None:
-                self._lose(work)
-            elif times > TRIES["crashed"]:
-                self._give_up(work, "crashed", times)
-            else:
-                again = work.claim._replace(saved=True)  # perhaps: whoever takes it looks
-                self._submit(work._replace(claim=again, attempt=work.attempt + 1))
+            self._break(work, "crashed")
+        elif isinstance(error, OutOfMemory):
+            self._break(work, "exhausted", f"out of memory, alone on its card too: {error}")
         else:
             self._close(work, future.result())
 
-    def _give_up(self, work: _UnderWay, cause: str, times: int) -> None:
+    def _break(self, work: _UnderWay, cause: Broken, at_last: str | None = None) -> None:
+        """A worker broke off: once more, or no more. `at_last`: the reason if it was alone."""
+        times = self.ledger.broken(work.claim, work.attempt, cause)
+        if times is None:
+            self._lose(work)
+        elif at_last and work.task.alone:
+            self._give_up(work, at_last)
+        elif times > TRIES[cause]:
+            self._give_up(work, REASONS[cause].format(times))
+        else:
+            again = work.claim._replace(saved=True)  # perhaps: whoever takes it looks
+            work = work._replace(claim=again, attempt=work.attempt + 1)
+            self.again.append(work.by_itself() if cause == "exhausted" else work)
+
+    def _give_up(self, work: _UnderWay, reason: str) -> None:
         """A failed outcome, charged in full."""
         nan, cost = float("nan"), Cost(1, work.task.plan.evaluations, time.perf_counter() - work.since)
-        self._close(work, Outcome("failed", nan, nan, cost=cost, failure=REASONS[cause].format(times)))
+        self._close(work, Outcome("failed", nan, nan, cost=cost, failure=reason))
 
     def _close(self, work: _UnderWay, outcome: Outcome) -> None:
         trial = Trial(work.task.proposal, outcome)

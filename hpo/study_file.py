@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from hpo.dimension import Dimension
 from hpo.failures import BadStudy, unknown
-from hpo.spec import Budget, Perceptron, Problem, Resources, Split, Study, Training
+from hpo.resources import Resources
+from hpo.spec import Budget, Perceptron, Problem, Split, Study, Training
 
 
 def load(path: str | Path) -> Study:

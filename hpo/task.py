@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ CURVE_POINTS = 10
 CURVE_ROWS = 1000
 """A learning curve has this many points, measured on at most this many rows of each part."""
 
+Curve = tuple[float, ...]
+"""The validation losses at the points of a learning curve so far."""
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -47,9 +50,17 @@ class Probe:
     measuring: float = 0.0
 
 
+class OutOfMemory(Exception):
+    """A card had no room for a training; the text says what was asked for, and how much was in use."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """One evaluation, complete in itself. Weights travel back only from a loss below `incumbent`."""
+    """One evaluation, complete in itself. Weights travel back only from a loss below `incumbent`.
+
+    `rivals`: the curves of the arm's trials that had ended when this one was started, by number; none without a pruner.
+    `alone`: no other training is on its cards, and it may take all of their memory.
+    """
 
     study: Study
     arm: Arm
@@ -57,3 +68,5 @@ class Task:
     proposal: Proposal
     data_dir: Path | None
     incumbent: float = float("inf")
+    rivals: Mapping[int, Curve] = field(default_factory=dict)
+    alone: bool = False

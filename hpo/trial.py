@@ -40,12 +40,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training gave.
+    """What a training gave. A pruned one was stopped on the way: its validation loss is the last of its curve.
 
     `curve` is `[P, 3]`: step, training loss and validation loss, each on at most 1,000 rows of its part.
     `hypergradient` is d(validation loss)/d(value) in natural units, one vector `[K]` per name.
     `ends`: the values at the end of the training, in natural units, from a method that moves them on the way.
-    `failure` says why a trial failed, or why a complete trial has no hypergradient.
+    `failure` says why a trial failed or was pruned, or why a complete trial has no hypergradient.
     `report` are figures by name: of the training (`movement`, ‖w_T − w_0‖/‖w_0‖), of its solver about its last state,
     of the hypergradient's method about its pass.
     `weights` travel only when this trial beats the incumbent the evaluation was told of.

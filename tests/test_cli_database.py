@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from hpo.cli import main
 from hpo.storage.ledger import Ledger
+from hpo.storage.tables import VERSION
 
 OLD = Path(__file__).parent / "storage" / "old"
 TINY = studies_small.SMALL.replace("trainings: 5", "trainings: 2").replace("seeds: 2", "seeds: 1")
@@ -75,7 +76,7 @@ def test_a_study_is_deleted_when_its_user_says_so(ran):
 
 def test_a_database_is_looked_after(ran):
     assert hpo("db", "check").output == "no fault found\n"
-    assert hpo("db", "upgrade").output == "layout 0003: nothing to do\n"
+    assert hpo("db", "upgrade").output == f"layout {VERSION}: nothing to do\n"
     assert " MB now" in hpo("db", "vacuum").output
     with sqlite3.connect("hpo.db") as database:
         database.execute("UPDATE hpo_arm SET running = 7 WHERE id = 1")
@@ -109,13 +110,13 @@ def test_an_older_database_is_upgraded_when_asked(tmp_path, monkeypatch):
     Path("hpo.db").write_bytes((OLD / "0002.db").read_bytes())
     refused = hpo("list")
     assert refused.exit_code == 2
-    assert "its tables have layout 0002, this hpo has 0003: run hpo db upgrade on it" in refused.output
+    assert f"its tables have layout 0002, this hpo has {VERSION}: run hpo db upgrade on it" in refused.output
     held = hpo("db", "upgrade")
     assert (held.exit_code, "is being run by process 4242 on elsewhere" in held.output) == (2, True)
     with sqlite3.connect("hpo.db") as database:
         database.execute(held.output.partition("if it is gone: ")[2])  # the remedy works
     database.close()
-    assert hpo("db", "upgrade").output == "from layout 0002 to 0003\n"
+    assert hpo("db", "upgrade").output == f"from layout 0002 to {VERSION}\n"
     assert hpo("list").exit_code == 0
 
 

@@ -12,7 +12,7 @@ from hpo import study_file
 from hpo.choices import METHODS
 from hpo.cli import main
 from hpo.hypergradients import HYPERGRADIENTS
-from hpo.registry import resolve
+from hpo.registry import PRUNERS, resolve
 from solvers import SOLVERS
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +66,14 @@ def test_its_table_of_solvers_is_what_they_say_themselves():
         for option, default in defaults.items():
             said = json.dumps(list(default) if isinstance(default, tuple) else default).strip('"')
             assert f"`{option}: {said}`" in options, name
+
+
+def test_its_table_of_pruners_has_their_options():
+    for name, path in PRUNERS.items():
+        (told,) = re.findall(rf"^\| `{name}` \|.*\|(.*)\|$", README, flags=re.MULTILINE)
+        parameters = inspect.signature(resolve(path)).parameters.values()
+        defaults = {f"{p.name}: {p.default}" for p in parameters if p.kind is p.KEYWORD_ONLY}
+        assert set(re.findall(r"`(\w+: \w+)`", told)) == defaults, name
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([\w./-]+)\)", README))))

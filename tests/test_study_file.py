@@ -41,6 +41,16 @@ def test_several_solvers_make_several_arms():
     assert [a.label for a in study.arms()][:2] == ["drmad+sgd/0", "drmad+adam/0"]
 
 
+def test_a_pruner_is_a_name_or_a_choice_with_options():
+    study = study_file.parse(changed("startup: 5", "pruner: {name: hyperband, reduction: 2}") + "execution: serial\n")
+    assert study.methods[1].options == {}
+    assert study.methods[1].pruner.options == {"reduction": 2}
+    assert study_file.parse(study_file.text(study)) == study
+    short = study_file.parse(changed("{name: tpe, per: global, startup: 5}", "{name: tpe, pruner: median}"))
+    assert [arm.label for arm in study.arms()[1:3]] == ["tpe-global-hyperband/0", "drmad/1"]
+    assert short.arms()[1].label == "tpe-median/0"
+
+
 def test_its_canonical_form_reads_back_and_names_it():
     study = study_file.parse(GOOD)
     again = spec.Study.model_validate(study.canonical())
@@ -110,6 +120,17 @@ FAULTS = {
     "sexagesimal": ("steps: 60", "steps: 1:30", "training.steps: .*integer, not '1:30'"),
     "list as a key": ("name: small", "[a, b]: small", "not valid YAML"),
     "no such day": ("name: small", "name: 2020-99-99", "not valid YAML"),
+    "unknown pruner": (
+        "startup: 5",
+        "pruner: ahsa",
+        "methods.1.pruner.name: unknown pruner 'ahsa': .* did you mean 'asha'",
+    ),
+    "pruner of a hypergradient": (
+        "- drmad",
+        "- {name: drmad, pruner: {name: asha, reduction: 3}}",
+        "methods.0: pruner: asha stops trainings that drmad needs whole .*: leave it out; cmaes, .*tpe take one",
+    ),
+    "pruner that is no choice": ("startup: 5", "pruner: 3", "methods.1.pruner: .*not 3"),
     "same method": ("- drmad", "- {name: tpe, per: global}", "methods: 'tpe-global' stands here twice"),
     "key twice": ("name: small", "name: small\nname: large", "key 'name' stands twice"),
     "not yaml": ("name: small", "name: [small", "not valid YAML"),

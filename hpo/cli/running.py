@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from hpo.storage.records import StudyRecord
 
 
+ray_option = click.option(
+    "--ray", metavar="ADDRESS", help="Train on the Ray cluster at HOST:PORT, auto, or local, whatever the study says."
+)
+
+
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path), default=Path("study.yaml"))
 def init(file: Path) -> None:
@@ -51,8 +56,17 @@ def init(file: Path) -> None:
 @data_option
 @worker_option
 @click.option("--as", "branch", metavar="NAME", help="Run it under another name, with what its study has done so far.")
+@ray_option
 @quiet_option
-def run(file: Path, storage: str, data_dir: Path | None, worker: str | None, branch: str | None, quiet: bool) -> None:
+def run(
+    file: Path,
+    storage: str,
+    data_dir: Path | None,
+    worker: str | None,
+    branch: str | None,
+    ray: str | None,
+    quiet: bool,
+) -> None:
     """Run the study in FILE, or continue it where it stopped. Any number of runs share the work.
 
     \b
@@ -62,10 +76,10 @@ def run(file: Path, storage: str, data_dir: Path | None, worker: str | None, bra
 
     study = study_file.load(file)
     if branch is None:
-        _run(study, storage, data_dir, worker, quiet)
+        _run(study, storage, data_dir, worker, ray, quiet)
     else:
         _stored(study.name, storage)
-        _run(study_file.renamed(study, branch), storage, data_dir, worker, quiet, parent=study.name)
+        _run(study_file.renamed(study, branch), storage, data_dir, worker, ray, quiet, parent=study.name)
 
 
 @main.command()
@@ -73,15 +87,16 @@ def run(file: Path, storage: str, data_dir: Path | None, worker: str | None, bra
 @storage_option
 @data_option
 @worker_option
+@ray_option
 @quiet_option
-def resume(name: str, storage: str, data_dir: Path | None, worker: str | None, quiet: bool) -> None:
+def resume(name: str, storage: str, data_dir: Path | None, worker: str | None, ray: str | None, quiet: bool) -> None:
     """Continue the study called NAME; its file is in the database.
 
     \b
     Example:  hpo resume digits-per-neuron
     """
     record = _stored(name, storage)
-    _run(record.spec, storage, data_dir or record.data_dir, worker, quiet)
+    _run(record.spec, storage, data_dir or record.data_dir, worker, ray, quiet)
 
 
 def _stored(name: str, storage: str) -> StudyRecord:
@@ -92,7 +107,13 @@ def _stored(name: str, storage: str) -> StudyRecord:
 
 
 def _run(
-    study: Study, storage: str, data_dir: Path | None, worker: str | None, quiet: bool, parent: str | None = None
+    study: Study,
+    storage: str,
+    data_dir: Path | None,
+    worker: str | None,
+    ray: str | None,
+    quiet: bool,
+    parent: str | None = None,
 ) -> None:
     interruption.listen(signal.SIGINT, signal.SIGTERM)
 
@@ -104,7 +125,7 @@ def _run(
 
     screen = console()
     watcher = progress.watcher(screen, quiet)
-    with preparation.prepared(study, data_dir) as ready, Ledger.open(storage) as ledger:
+    with preparation.prepared(study, data_dir, ray) as ready, Ledger.open(storage) as ledger:
         versions = installed()
         if parent is not None:
             ledger.branch(parent, study, versions)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from hpo.diagnosis.part import LeftOut, affordable, part
@@ -31,7 +30,6 @@ def along_training(study: Study, arm: Arm, data_dir: Path | None, widths: Sequen
     Cost: one training, the looks at it, and a training for each width until one fits.
     Raises what `hpo.evaluation.plan` raises.
     """
-    torch.set_num_threads(study.resources.threads)
     run = default(study, arm, data_dir)
     followed = part(lambda: _followed(run))
     return AlongTraining(

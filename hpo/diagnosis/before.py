@@ -9,7 +9,6 @@ from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from hpo.diagnosis.part import WORK, LeftOut, affordable, outputs, part
@@ -32,7 +31,6 @@ KERNEL_SIDE = 2000
 
 def before_training(study: Study, arm: Arm, data_dir: Path | None) -> BeforeTraining:
     """What the training rows and the initial weights of an arm's seed say. Raises what `hpo.recipe.recipe` raises."""
-    torch.set_num_threads(study.resources.threads)
     problem = recipe(study, arm, data_dir).problem
     inputs, places = problem.train.inputs, _places(study, arm, data_dir)
     repeated = part(lambda: _repeats(problem, places))

@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from hpo.spec import Resources
+from hpo.execution.place import Place
+from hpo.resources import Resources
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Executor(Protocol):
-    """Made as `Executor(resources)`. At most `slots` calls run at once; the caller submits no more than that."""
+    """Made as `Executor(resources)`. At most `slots` calls run at once, of `width` trainings each; the caller submits
+    no more than that.
+    """
 
-    slots: int
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def machines(self) -> int:
+        """How many it places work on: more than one do not share a file."""
+        ...
+
+    @property
+    def free(self) -> int:
+        """How many calls may be submitted now."""
+        ...
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run function(*args); the future carries its result, its exception, or BrokenExecutor if the worker died."""
+        ...
+
+    def start(self) -> Sequence[Future[Any]]:
+        """Nothing more is submitted before something ends: run what waits for company. Its futures, if there are."""
+        ...
+
+    def alone(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T] | None:
+        """Run it with nothing else on its cards; None while that cannot be: ask again when a future is done."""
+        ...
+
+    def place(self, future: Future[Any]) -> Place | None:
+        """Where a call runs that was submitted or started just now; None while it waits for company."""
         ...
 
     def close(self, wait: bool = True) -> None:
@@ -27,8 +56,8 @@ class Executor(Protocol):
 
 
 def choose(execution: str, resources: Resources) -> str:
-    """The executor `auto` stands for: processes for several workers or a GPU, else serial."""
-    if execution != "auto":
+    """The executor of a study's workers; `auto` and `batched`: processes for several of them or a GPU, else serial."""
+    if execution not in ("auto", "batched"):
         return execution
     return "processes" if resources.workers > 1 or resources.gpus else "serial"
 

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 from hpo.execution.executor import P, T, done
-from hpo.spec import Resources
+from hpo.execution.place import Place
+from hpo.resources import Resources
 
 
 class Serial:
     """The simplest executor: `submit` returns when the work is done."""
 
+    machines = width = 1
+
     def __init__(self, resources: Resources) -> None:
         del resources
-        self.slots = 1
+        self.slots = self.free = 1
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call it now."""
         return done(function, *args, **kwargs)
+
+    def start(self) -> Sequence[Future[Any]]:
+        """Nothing to do: what is submitted has run."""
+        return ()
+
+    def alone(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Nothing else runs, ever."""
+        return done(function, *args, **kwargs)
+
+    def place(self, future: Future[Any]) -> Place:
+        """Here."""
+        del future
+        return Place(0, os.getpid())
 
     def close(self, wait: bool = True) -> None:
         """Nothing to end."""

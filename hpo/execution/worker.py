@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from hpo.diagnostics.findings import AlongTraining, BeforeTraining
@@ -34,6 +34,24 @@ def evaluate(task: Task, desk: Desk | None = None) -> Outcome:
 
     with interruptible(), desk or nullcontext():
         return evaluation.evaluate(task, desk)
+
+
+def evaluate_together(tasks: Sequence[Task], desks: Sequence[Desk | None]) -> list[Outcome | BaseException]:
+    """`hpo.together.evaluate_together`, interrupted as `evaluate`."""
+    from hpo import together
+
+    with interruptible(), ExitStack() as open_desks:
+        for desk in desks:
+            if desk is not None:
+                open_desks.enter_context(desk)
+        return together.evaluate_together(tasks, desks)
+
+
+def widths(study: Study, arm: Arm, plan: Plan, data_dir: Path | None, most: int) -> dict[int, float]:
+    """`hpo.probe.widths`."""
+    from hpo import probe
+
+    return probe.widths(study, arm, plan, data_dir, most)
 
 
 def before_training(study: Study, arm: Arm, data_dir: Path | None) -> BeforeTraining:

@@ -21,19 +21,18 @@ from typing import NamedTuple, get_args
 import torch
 
 from hpo.hypergradients.adjoint import Reversed, final_adjoint, pull_back_start
+from hpo.hypergradients.afterwards import Afterwards
 from hpo.hypergradients.curvature import PRODUCT, Kind
-from hpo.hypergradients.kept import Kept
+from hpo.hypergradients.kept import States
 from hpo.hypergradients.knots import Spacing, chosen, places
 from hpo.hypergradients.line import along_the_line
 from hpo.hypergradients.segment import Reduction, Segment, pull_back_segment
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
-    Following,
+    Derivative,
     Training,
-    begun,
     families,
-    onwards,
     state_bytes,
     validation_evaluations,
     validation_gradient,
@@ -56,7 +55,7 @@ class Route(NamedTuple):
     spacing: Spacing
 
 
-class DrMAD:
+class DrMAD(Afterwards):
     """Reverse mode over `knots` kept states; memory (knots)·N and 5·`krylov`·N numbers, independent of T.
 
     `knots`: how many states, first and last included (2 is the paper's chord), 4 if not given; `spacing`: late, time,
@@ -140,18 +139,14 @@ class DrMAD:
         basis = 5 * self.krylov * sum(w.numel() * w.element_size() for w in weights.values())
         return Charge(segments * each * share + looking + validation_evaluations(training), memory + basis)
 
-    def follow(
-        self,
-        training: Training,
-        weights: Tensors,
-        hyper: Tensors,
-        stops: Collection[int] = (),
-        kept: Kept | None = None,
-    ) -> Following:
-        """The training, keeping the knots; then segment by segment from the last knot to the first."""
-        states = begun(training, weights, hyper, kept)
-        route = self._route(training, states.start, hyper)
-        yield from onwards(training, hyper, states, stops, places(route.spacing, route.knots, training.steps))
+    def stays(self, training: Training, weights: Tensors, hyper: Tensors) -> Collection[int]:
+        """The knots, or the states from which they are chosen."""
+        start = training.solver.init(weights, hyper, training.batches(0))
+        route = self._route(training, start, hyper)
+        return places(route.spacing, route.knots, training.steps)
+
+    def derivative(self, training: Training, weights: Tensors, hyper: Tensors, states: States) -> Derivative:
+        """Segment by segment from the last knot to the first."""
         found = self.pull_back(training, hyper, states)
         return pull_back_start(training, weights, hyper, found).derivative
 

@@ -11,15 +11,14 @@ from math import inf
 from typing import Literal
 
 from hpo.hypergradients.adjoint import final_adjoint, pull_back_start, reverse
+from hpo.hypergradients.afterwards import Afterwards
 from hpo.hypergradients.checkpoints import again, backwards, enough, spine
-from hpo.hypergradients.kept import Kept
+from hpo.hypergradients.kept import States
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
-    Following,
+    Derivative,
     Training,
-    begun,
-    onwards,
     state_bytes,
     validation_evaluations,
     validation_gradient,
@@ -29,13 +28,15 @@ from solvers.vectors import Tensors
 MIB = 2**20
 
 
-class Exact:
+class Exact(Afterwards):
     """The derivative of the training as it was run, minibatches included.
 
     `memory`: "all" keeps all T states, "sqrt" about √(2T) at the price of one more training, a number as many as fit
     into so many MiB, with the least that must then be computed again. Raises ValueError if two do not fit.
     Cost, in gradient evaluations: 4 T and what is computed again; memory: kept states (2 N numbers each for SGD).
     """
+
+    stacks = True
 
     def __init__(self, *, memory: float | Literal["all", "sqrt"] = "all") -> None:
         if memory not in ("all", "sqrt") and not (isinstance(memory, int | float) and 0 < memory < inf):
@@ -50,18 +51,13 @@ class Exact:
         memory = min(slots + 1, training.steps) * state_bytes(training, weights, hyper)
         return Charge(evaluations + validation_evaluations(training), memory)
 
-    def follow(
-        self,
-        training: Training,
-        weights: Tensors,
-        hyper: Tensors,
-        stops: Collection[int] = (),
-        kept: Kept | None = None,
-    ) -> Following:
-        """The training, keeping what the backward loop starts from; then the loop."""
+    def stays(self, training: Training, weights: Tensors, hyper: Tensors) -> Collection[int]:
+        """What the backward loop starts from."""
+        return set(spine(0, training.steps, self._slots(training, weights, hyper)))
+
+    def derivative(self, training: Training, weights: Tensors, hyper: Tensors, states: States) -> Derivative:
+        """The backward loop."""
         slots, steps = self._slots(training, weights, hyper), training.steps
-        states = begun(training, weights, hyper, kept)
-        yield from onwards(training, hyper, states, stops, set(spine(0, steps, slots)))
         final = states.pop(steps)
         start = final_adjoint(final, validation_gradient(training, final.weights))
         path = backwards(training, hyper, states, steps, slots)

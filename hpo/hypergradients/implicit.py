@@ -20,17 +20,15 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from hpo.hypergradients.afterwards import Afterwards
 from hpo.hypergradients.curvature import PRODUCT, Kind, Product, gauss_newton
 from hpo.hypergradients.inverse import POWERS, Solution, conjugate_gradient, neumann, nystrom
-from hpo.hypergradients.kept import Kept
+from hpo.hypergradients.kept import States
 from hpo.hypergradients.training import (
     Charge,
     Derivative,
-    Following,
     Training,
-    begun,
     families,
-    onwards,
     validation_evaluations,
     validation_gradient,
 )
@@ -49,7 +47,7 @@ INVERSES: Mapping[Inverse, Callable[[Product, Tensor, Tensor, int], Solution]] =
 }
 
 
-class Implicit:
+class Implicit(Afterwards):
     """The derivative of the point the training converges to; no state is kept on the way.
 
     `inverse`: how the linear system is solved, by conjugate gradients, a Neumann series or Nyström's approximation;
@@ -123,17 +121,14 @@ class Implicit:
         memory = vectors * sum(w.numel() * w.element_size() for w in weights.values())
         return Charge(each * share + validation_evaluations(training), memory)
 
-    def follow(
-        self,
-        training: Training,
-        weights: Tensors,
-        hyper: Tensors,
-        stops: Collection[int] = (),
-        kept: Kept | None = None,
-    ) -> Following:
-        """The training; then the linear system at its end."""
-        states = begun(training, weights, hyper, kept)
-        yield from onwards(training, hyper, states, stops)
+    def stays(self, training: Training, weights: Tensors, hyper: Tensors) -> Collection[int]:
+        """None."""
+        del training, weights, hyper
+        return ()
+
+    def derivative(self, training: Training, weights: Tensors, hyper: Tensors, states: States) -> Derivative:
+        """The linear system at the end."""
+        del weights
         return self.differentiate(training, hyper, states.start.weights, states[training.steps])
 
     def differentiate(self, training: Training, hyper: Tensors, start: Tensors, final: State) -> Derivative:

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from hpo.hypergradients.adjoint import final_adjoint, pull_back_start, reverse
-from hpo.hypergradients.kept import Kept
+from hpo.hypergradients.afterwards import Afterwards
+from hpo.hypergradients.kept import States
 from hpo.hypergradients.training import (
     GRADIENT_OF_STEP,
     Charge,
-    Following,
+    Derivative,
     Training,
-    begun,
     families,
-    onwards,
     state_bytes,
     validation_evaluations,
     validation_gradient,
@@ -25,12 +24,14 @@ from hpo.hypergradients.training import (
 from solvers.vectors import Tensors
 
 
-class Truncated:
+class Truncated(Afterwards):
     """The backward loop over the last `steps` of the recorded training: what a value did before them does not count.
 
     Any hyperparameter but those of the start (initial_scale, schedules, …), of any solver whose step is differentiable.
     Raises ValueError for fewer than one step. Cost: 4 gradient evaluations for each of the steps; memory: their states.
     """
+
+    stacks = True
 
     def __init__(self, *, steps: int = 100) -> None:
         if steps < 1:
@@ -51,18 +52,14 @@ class Truncated:
         memory = last * state_bytes(training, weights, hyper)
         return Charge(GRADIENT_OF_STEP * training.evaluations(last) + validation_evaluations(training), memory)
 
-    def follow(
-        self,
-        training: Training,
-        weights: Tensors,
-        hyper: Tensors,
-        stops: Collection[int] = (),
-        kept: Kept | None = None,
-    ) -> Following:
-        """The training, keeping its last states; then the loop over them."""
+    def stays(self, training: Training, weights: Tensors, hyper: Tensors) -> Collection[int]:
+        """The last states."""
+        del weights, hyper
+        return range(max(0, training.steps - self.steps), training.steps)
+
+    def derivative(self, training: Training, weights: Tensors, hyper: Tensors, states: States) -> Derivative:
+        """The loop over them."""
         first = max(0, training.steps - self.steps)
-        states = begun(training, weights, hyper, kept)
-        yield from onwards(training, hyper, states, stops, range(first, training.steps))
         final = states[training.steps]
         start = final_adjoint(final, validation_gradient(training, final.weights))
         path = ((t, states[t]) for t in range(training.steps - 1, first - 1, -1))

@@ -27,14 +27,14 @@ Groups = Sequence[Mapping[str, Any]]
 
 
 class Past(NamedTuple):
-    """The complete trials of one of Optuna's studies, and how many others it has (running, pruned, failed)."""
+    """The complete trials of a study of Optuna's, the pruned ones that reported a loss, and how many others it has."""
 
     trials: list[Trial]
     skipped: int
 
 
 class Brought(NamedTuple):
-    """How many trials an arm was given, and how many were not complete."""
+    """How many trials an arm was given, and how many were left out: running, failed, pruned without a loss."""
 
     trials: int
     skipped: int
@@ -71,10 +71,11 @@ def bring(
 
 
 def read(url: str, optuna_study: str, groups: Groups, folder: Path | None = None) -> Past:
-    """The complete trials of one of Optuna's studies as trials in these groups, numbered as there.
+    """The complete and pruned trials of one of Optuna's studies as trials in these groups, numbered as there.
 
     A vector is its parameters `l2[0]` …, else what the artifact in `folder` says (see `stored`). The value becomes the
-    validation loss; a trial whose value is infinite has failed. There is no test figure, no curve and no cost.
+    validation loss; a trial whose value is infinite has failed. There is no test figure, no curve and no cost. A pruned
+    trial's loss is the last it reported, and its curve what it reported; without a report it is left out.
     Raises BadInput naming the trial and the parameter that is missing, unknown, no number or outside its group's range;
     for another direction than minimize; for an unknown study. BadStorage for the database.
     """
@@ -138,10 +139,16 @@ class _Reader(NamedTuple):
         if directions != "minimize":
             raise BadInput(f"{self.name}: its direction is {directions}: a validation loss can only be minimized")
         trials = study.get_trials(deepcopy=False)
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        return Past([self._trial(trial) for trial in complete], len(trials) - len(complete))
+        ended = [
+            trial
+            for trial in trials
+            if trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and trial.intermediate_values)
+        ]
+        return Past([self._trial(trial) for trial in ended], len(trials) - len(ended))
 
     def _trial(self, trial: FrozenTrial) -> Trial:
+        from optuna.trial import TrialState
+
         known = [name for g in self.groups for name in (*_parameters(g), *stored.summaries(g["name"]))]
         strange = [name for name in trial.params if name not in known]
         if strange:
@@ -150,6 +157,8 @@ class _Reader(NamedTuple):
         if any(name not in trial.params for g in self.groups for name in _parameters(g)):
             kept = self._arrays(trial)
         values = {g["name"]: self._vector(trial, g, kept) for g in self.groups}
+        if trial.state == TrialState.PRUNED:
+            return Trial(Proposal(trial.number, values), stored.pruned(trial))
         loss = float(trial.values[0])
         if math.isfinite(loss):
             outcome = Outcome("complete", loss, math.nan, cost=Cost(0))

@@ -15,8 +15,9 @@ A model told so finds the rest of such a cell unexplored and may propose it agai
 proposed, which every trial carries as a note (the system attribute `hpo:proposed`). The note also tells of trials that
 run and have not asked for their values yet.
 
-A trial that failed, was pruned or has no finite value is told as failed; one without all values of the space is not
-told. A parameter that is not in every completed trial, or not with one range, is drawn at random.
+A pruned trial is told with what it reported; one that reported nothing, failed or has no finite value is told as
+failed; one without all values of the space is not told. A parameter that is not in every completed trial, or not with
+one range, is drawn at random.
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo import options
+from hpo.choices import BLACK_BOX
 from hpo.failures import BadStudy, unknown
-from hpo.registry import DECIDERS, STRATEGIES, resolve
+from hpo.interop import stored
+from hpo.registry import STRATEGIES, resolve
 from hpo.space import Group, Space
 from hpo.strategies.strategy import trial_seed
 from hpo.trial import Array, Outcome, Proposal, Trial
 
-METHODS = sorted(set(STRATEGIES) - set(DECIDERS.values()))
+METHODS = BLACK_BOX
 """The methods that need no hypergradient."""
 
 NOTE = "hpo:proposed"
@@ -55,12 +58,14 @@ class Sampler(BaseSampler):
 
     Cost: the method's own, and for Optuna's methods also their history: a millisecond for each trial, five for CMA-ES.
     Raises ValueError for a method that is none of `METHODS`, for an option it does not have or that is out of range,
-    and, when asked, for a study with several objectives.
+    for `batch`, which is Optuna's to say, and, when asked, for a study with several objectives.
     """
 
     def __init__(self, method: str, seed: int = 0, **settings: Any) -> None:
         if method not in METHODS:
             raise ValueError(unknown("black-box method", method, METHODS))
+        if "batch" in settings:
+            raise ValueError(f"{method}.batch: Optuna says how many trials run at once (n_jobs): leave it out")
         self.method = method
         self.seed = seed
         try:
@@ -136,6 +141,8 @@ def _outcome(trial: FrozenTrial, sign: float) -> Outcome | None:
         case TrialState.COMPLETE:
             assert trial.value is not None  # so is every complete trial of a study with one objective
             return Outcome("complete", sign * trial.value, math.nan)
+        case TrialState.PRUNED if trial.intermediate_values:
+            return stored.pruned(trial, sign)
         case _:
             return Outcome("failed", math.nan, math.nan)
 

@@ -7,19 +7,23 @@ vectors of a trial, bit by bit, are its artifact `arrays.npz`: `values/l2`, `hyp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from sqlalchemy import URL, create_engine, inspect
 from sqlalchemy.exc import DBAPIError
 
 from hpo.failures import BadInput, BadStorage
 from hpo.storage import address
+from hpo.trial import Cost, Outcome
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
 
 FEW = 16
 """The largest group whose values are parameters of their own: a parameter costs Optuna about two milliseconds."""
@@ -44,6 +48,13 @@ def parameters(group: str, size: int) -> list[str]:
 def summaries(group: str) -> list[str]:
     """What the summary of a group is called."""
     return [f"{group}.{word}" for word in ("min", "median", "max")]
+
+
+def pruned(trial: FrozenTrial, sign: float = 1.0) -> Outcome:
+    """A pruned trial that has reported something: its curve, in Optuna's steps; its loss is the last of it."""
+    reported = sorted(trial.intermediate_values.items())
+    curve = np.array([(step, math.nan, sign * value) for step, value in reported])
+    return Outcome("pruned", float(curve[-1, 2]), math.nan, curve=curve, cost=Cost(0))
 
 
 def shown(url: str) -> str:

@@ -34,8 +34,9 @@ def write(ledger: Ledger, name: str, url: str, folder: Path | None = None) -> li
     """Write every arm of the study `name` to the database at `url`; returns the names of Optuna's studies.
 
     Optuna's trials are our closed ones, in their order: the value is the validation loss (a trial without a finite one
-    is failed), the intermediate values are the learning curve, the parameters lie in the group's own range, the test
-    figures, costs, report and our number are user attributes. `folder`: of the artifacts, see `stored`.
+    is failed, unless it was pruned), the intermediate values are the learning curve, the parameters lie in the group's
+    own range, the test figures, costs, report and our number are user attributes. `folder`: of the artifacts, see
+    `stored`.
     All or nothing: what was made is removed when anything fails. Raises BadInput if nothing has finished, a study of
     that name is there or the folder cannot be written; BadStorage for the database.
     """
@@ -81,11 +82,13 @@ def _trial(
     outcome = trial.outcome
     assert outcome is not None and record.closed is not None  # `write` leaves running ones out
     params, distributions = _parameters(arm.space, trial)
+    otherwise = TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL
+    state = TrialState.COMPLETE if outcome.usable else otherwise
     return FrozenTrial(
         number=-1,  # Optuna numbers it
         trial_id=-1,
-        state=TrialState.COMPLETE if outcome.usable else TrialState.FAIL,
-        value=outcome.validation_loss if outcome.usable else None,
+        state=state,
+        value=None if state == TrialState.FAIL or math.isnan(outcome.validation_loss) else outcome.validation_loss,
         datetime_start=_local(record.opened),
         datetime_complete=_local(record.closed),
         params=params,
@@ -125,7 +128,8 @@ def _attributes(trial: Trial, outcome: Outcome) -> dict[str, Any]:
         **{f"report.{name}": figure for name, figure in outcome.report.items()},
     }
     finite = {name: figure for name, figure in figures.items() if figure is not None and math.isfinite(figure)}
-    failure = outcome.failure or (None if outcome.usable else f"its validation loss is {outcome.validation_loss}")
+    ended = outcome.usable or outcome.state == "pruned"
+    failure = outcome.failure or (None if ended else f"its validation loss is {outcome.validation_loss}")
     words = {name: word for name, word in (("failure", failure), ("origin", trial.origin)) if word is not None}
     return {"number": trial.number, **finite, **words}
 

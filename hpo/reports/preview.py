@@ -4,7 +4,8 @@
     seconds           = trials × seconds_per_trial                                          (of an arm)
     memory_bytes      = data + weights + the solver's state + what the hypergradient holds  (of a training)
 
-The seconds of a gradient evaluation come from a probe; the time a method takes to propose is not foretold.
+The seconds of a gradient evaluation come from a probe; the time a method takes to propose is not foretold, nor which
+trainings a pruner stops: all trials are counted as whole ones.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from hpo.spec import Budget, Study
+from hpo.spec import Arm, Budget, Study
 from hpo.storage.records import described
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def check(study: Study, plans: Mapping[str, Plan], probes: Mapping[str, Probe]) 
 
     The `seconds` beside the arms are their sum.
     """
-    arms = [_arm(arm.label, arm.title, plans[arm.label], probes[arm.label], study.budget) for arm in study.arms()]
+    arms = [_arm(arm, plans[arm.label], probes[arm.label], study.budget) for arm in study.arms()]
     return {
         "study": study.name,
         "spec": study.canonical(),
@@ -36,12 +37,13 @@ def check(study: Study, plans: Mapping[str, Plan], probes: Mapping[str, Probe]) 
     }
 
 
-def _arm(label: str, title: str, plan: Plan, probe: Probe, budget: Budget) -> Json:
+def _arm(arm: Arm, plan: Plan, probe: Probe, budget: Budget) -> Json:
     seconds = plan.evaluations * probe.seconds + probe.measuring
     count = trials(budget, plan.evaluations, seconds)
     return {
-        "label": label,
-        "title": title,
+        "label": arm.label,
+        "title": arm.title,
+        "pruner": arm.method.pruner and arm.method.pruner.name,
         "rows": dict(zip(("train", "validation", "test"), plan.rows, strict=True)),
         "parameters": plan.parameters,
         "gradient_evaluations_per_trial": plan.evaluations,

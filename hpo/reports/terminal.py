@@ -100,9 +100,10 @@ def expectations(checked: Json) -> list[str]:
 def _expectation(title: str, arms: Sequence[Json]) -> str:
     one = arms[0]
     trials = "1 trial" if one["trials"] == 1 else f"{one['trials']} trials"
+    whole = f", as if {one['pruner']} stopped none" if one["pruner"] else ""
     return (
         f"{title}: about {duration(one['seconds_per_trial'])} and {size(one['memory_bytes'])} a trial, "
-        f"{duration(sum(arm['seconds'] for arm in arms))} in all ({trials}, {_seeds(len(arms))})"
+        f"{duration(sum(arm['seconds'] for arm in arms))} in all ({trials}, {_seeds(len(arms))}{whole})"
     )
 
 

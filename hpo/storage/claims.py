@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from hpo.storage import arrays, leases, reading
 from hpo.storage.leases import Lease
-from hpo.storage.tables import ArmRow, ArrayRow, CheckpointRow, EventKind, EventRow, TrialRow, now
+from hpo.storage.tables import ArmRow, ArrayRow, Broken, CheckpointRow, EventKind, EventRow, TrialRow, now
 from hpo.trial import Outcome, Proposal
 
 LAST_EVENT = "last_event"
@@ -115,9 +115,11 @@ def take_up(session: Session, lease: Lease, arms: Collection[str], hand: Collect
 
 
 def causes(session: Session, trial_id: int) -> dict[str, int]:
-    """How often the trial's run was lost or its worker crashed since it last got on."""
+    """How often the trial's run was lost, or its worker crashed or had no memory, since it last got on."""
     counted = select(EventRow.kind, func.count().label("times")).where(
-        EventRow.trial_id == trial_id, EventRow.kind.in_(("lost", "crashed")), EventRow.id > seen(session, trial_id)
+        EventRow.trial_id == trial_id,
+        EventRow.kind.in_(("lost", *get_args(Broken))),
+        EventRow.id > seen(session, trial_id),
     )
     return {row.kind: row.times for row in session.execute(counted.group_by(EventRow.kind))}
 
@@ -129,15 +131,15 @@ def seen(session: Session, trial_id: int) -> int:
     return 0 if row is None else int(arrays.unpack(row))
 
 
-def crashed(session: Session, claim: Claim, attempt: int) -> int | None:
-    """As `Ledger.crashed`."""
+def broken(session: Session, claim: Claim, attempt: int, kind: Broken) -> int | None:
+    """As `Ledger.broken`."""
     mine = TrialRow.id == claim.trial_id, TrialRow.lease == claim.lease.token, TrialRow.state == "running"
     if not reading.exists(session, *mine):
         return None
-    of_run = EventRow.trial_id == claim.trial_id, EventRow.lease == claim.lease.token, EventRow.kind == "crashed"
+    of_run = EventRow.trial_id == claim.trial_id, EventRow.lease == claim.lease.token, EventRow.kind == kind
     if {"attempt": attempt} not in session.scalars(select(EventRow.detail).where(*of_run)).all():
-        note(session, claim, "crashed", attempt=attempt)
-    return causes(session, claim.trial_id).get("crashed", 0)
+        note(session, claim, kind, attempt=attempt)
+    return causes(session, claim.trial_id).get(kind, 0)
 
 
 def note(session: Session, claim: Claim, kind: EventKind, **detail: int) -> None:

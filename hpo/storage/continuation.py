@@ -70,9 +70,9 @@ def _entries(value: Any) -> Mapping[str, Any] | None:
 
 
 def _title(entry: Mapping[str, Any]) -> str:
-    """As `hpo.spec.Method.title`."""
-    per = entry.get("per")
-    return entry.get("label") or (f"{entry['name']}-{per}" if per else entry["name"])
+    """As `hpo.choices.Method.title`."""
+    parts = entry["name"], entry.get("per"), (entry.get("pruner") or {}).get("name")
+    return entry.get("label") or "-".join(part for part in parts if part)
 
 
 def _shown(value: Any) -> str:

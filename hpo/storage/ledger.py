@@ -37,7 +37,7 @@ from hpo.storage.heartbeat import beating
 from hpo.storage.leases import USUAL, Lease, Times, Watch
 from hpo.storage.patience import patient
 from hpo.storage.records import ArmRecord, Standing, StudyRecord, StudySummary, TrialRecord, described
-from hpo.storage.tables import ArmState, StudyRow, now
+from hpo.storage.tables import ArmState, Broken, StudyRow, now
 from hpo.trial import Outcome, Proposal, Trial
 
 log = logging.getLogger(__name__)
@@ -188,13 +188,13 @@ class Ledger:
             return claims.close(session, claim, outcome)
 
     @patient
-    def crashed(self, claim: Claim, attempt: int) -> int | None:
-        """Notes that the worker died in this attempt at a trial; returns how often it did since the trial last got on.
+    def broken(self, claim: Claim, attempt: int, kind: Broken) -> int | None:
+        """Notes that the worker died, or had no memory, in this attempt at a trial; returns how often since it got on.
 
         None, and nothing is noted, if this run has the trial no more.
         """
         with self._database.write() as session:
-            return claims.crashed(session, claim, attempt)
+            return claims.broken(session, claim, attempt, kind)
 
     @patient
     def save(self, claim: Claim, fresh: Named, stays: Collection[str] = ()) -> bool:

@@ -33,16 +33,20 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from hpo.trial import TrialState
 
-VERSION = "0003"
+VERSION = "0004"
 
 RUNNING = "state = 'running'"
 
 ArmState = Literal["open", "complete", "failed"]
 """`open` until `Ledger.finish`; a changed budget opens a finished arm again."""
 
-EventKind = Literal["begun", "extended", "lost", "crashed", "interrupted", "refused", "imported"]
+EventKind = Literal["begun", "extended", "lost", "crashed", "exhausted", "interrupted", "refused", "imported"]
 """What happened to a study (`begun`, `extended`) or to a trial: its run was `lost` (killed, or no longer heard of), its
-worker `crashed`, it was `interrupted`, what a late writer brought was `refused`, it was `imported`."""
+worker `crashed` or `exhausted` the memory of a card, it was `interrupted`, what a late writer brought was `refused`, it
+was `imported`."""
+
+Broken = Literal["crashed", "exhausted"]
+"""What a worker does to a trial."""
 
 
 class Moment(TypeDecorator[datetime]):

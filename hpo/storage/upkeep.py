@@ -1,6 +1,6 @@
 """Looking after a database: an older layout brought up to date, faults found, room given back.
 
-    upgrade("sqlite:///hpo.db")      # ("0001", "0003"): in one transaction, all or nothing
+    upgrade("sqlite:///hpo.db")      # ("0001", "0004"): in one transaction, all or nothing
     check("sqlite:///hpo.db")        # []: nothing wrong
     vacuum("sqlite:///hpo.db")       # (13361152, 9900032): bytes before and after
 

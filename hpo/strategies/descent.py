@@ -120,6 +120,11 @@ class Descent:
             "linear_units": LINEAR_UNITS,
         }
 
+    @property
+    def batch(self) -> int:
+        """One: it is a sequence."""
+        return 1
+
     def ask(self, number: int) -> Proposal | None:
         """The next point; None until every trial before `number` was told."""
         if number != self._folded:

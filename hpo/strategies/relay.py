@@ -33,6 +33,11 @@ class Relay:
     def settings(self) -> Mapping[str, Any]:
         return {"derivative": self.derivative, "linear_units": LINEAR_UNITS}
 
+    @property
+    def batch(self) -> int:
+        """One: it is a row."""
+        return 1
+
     def ask(self, number: int) -> Proposal | None:
         """The next start; None until the trial before `number` was told."""
         if number == 0:

@@ -6,7 +6,9 @@ told the recorded trials stands where the live one stood. What a sampler keeps i
 distribution, QMC its place in the sequence) is kept again when a recorded trial is entered: the sampler is asked as it
 was then, and its answer set aside for the recorded values.
 
-A trial that failed or has no finite loss is told as failed, and all of Optuna's samplers leave it out.
+A trial that failed or has no finite loss is told as failed, and all of Optuna's samplers leave it out. A pruned one is
+told as pruned, with its losses on the way: TPE counts it as worse than the complete ones, and than the pruned ones that
+came further; the others leave it out.
 """
 
 from __future__ import annotations
@@ -32,14 +34,25 @@ class Sampled(ABC):
 
     retraced: ClassVar[bool] = False
 
-    def __init__(self, space: Space, seed: int, sampler: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, space: Space, seed: int, sampler: str, settings: Mapping[str, Any], batch: int | None) -> None:
         self.space = space
         self.seed = seed
-        self.settings: Mapping[str, Any] = {"optuna": version("optuna"), "sampler": sampler, **settings}
+        self._batch = batch
+        self.settings: Mapping[str, Any] = {
+            "optuna": version("optuna"),
+            "sampler": sampler,
+            "batch": batch,
+            **settings,
+        }
         self._known: dict[int, Trial] = {}
         self._study: optuna.Study | None = None
         self._entered = 0
         self._running: dict[int, optuna.Trial] = {}
+
+    @property
+    def batch(self) -> int | None:
+        """As many as the study file says; None for a sampler that learns nothing."""
+        return self._batch
 
     @abstractmethod
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
@@ -124,6 +137,10 @@ def _close(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
 
     if outcome.usable:
         study.tell(trial, outcome.validation_loss)
+    elif outcome.state == "pruned":
+        for step, _, loss in outcome.curve:
+            trial.report(loss, int(step))
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     else:
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
 

@@ -21,6 +21,14 @@ class Strategy(Protocol):
         """Every setting in force, defaults of the library underneath included, as plain JSON values."""
         ...
 
+    @property
+    def batch(self) -> int | None:
+        """How many trials it likes to have under way where they can be trained together; None: any number.
+
+        More may be asked for at once, fewer too: this only says when waiting for an outcome is worth more.
+        """
+        ...
+
     def ask(self, number: int) -> Proposal | None:
         """The proposal for trial `number`; None: an outcome is needed first.
 

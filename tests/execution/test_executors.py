@@ -11,14 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hpo.execution.executor import choose
-from hpo.execution.processes import Processes, pin, visible_cards
-from hpo.failures import BadStudy
+from hpo.execution.processes import Processes
 from hpo.registry import EXECUTORS, resolve
-from hpo.spec import Resources
+from hpo.resources import Resources
 
 
 def resources(**given):
@@ -43,6 +40,8 @@ def surroundings():
 
 @pytest.fixture(params=sorted(EXECUTORS))
 def executor(request):
+    if request.param == "ray":
+        pytest.importorskip("ray", reason="ray is not installed: pip install 'hpo[ray]'")
     made = resolve(EXECUTORS[request.param])(resources(workers=2))
     yield made
     made.close()
@@ -62,6 +61,26 @@ def test_an_exception_travels_and_the_slot_lives_on(executor):
         with pytest.raises(ValueError, match="so it is"):
             executor.submit(fail, "so it is").result()
     assert executor.submit(double, 4).result() == 8
+
+
+def test_a_call_is_in_a_slot_until_it_is_done(executor):
+    assert executor.free == executor.slots
+    future = executor.submit(double, 1)
+    place = executor.place(future)
+    assert 0 <= place.slot < executor.slots
+    assert place.process is None or alive(place.process)
+    future.result()
+    assert executor.free == executor.slots
+
+
+def test_a_call_can_be_alone(executor):
+    busy = executor.submit(time.sleep, 0.2)
+    while (future := executor.alone(double, 4)) is None:
+        wait([busy])
+    assert future.result() == 8
+    busy.result()
+    assert executor.free == executor.slots
+    assert executor.submit(double, 5).result() == 10
 
 
 def test_may_be_closed_twice(executor):
@@ -127,7 +146,7 @@ def test_closing_at_once_does_not_wait_for_the_work():
 ORPHAN = """
 import os, time
 from hpo.execution.processes import Processes
-from hpo.spec import Resources
+from hpo.resources import Resources
 
 if __name__ == "__main__":
     processes = Processes(Resources.model_validate({"workers": 2}))
@@ -164,29 +183,3 @@ def test_auto_takes_processes_for_several_workers_or_a_gpu():
     assert choose("auto", resources(workers=2)) == "processes"
     assert choose("auto", resources(gpus=0.5)) == "processes"
     assert choose("serial", resources(workers=2)) == "serial"
-
-
-@given(
-    st.integers(1, 8),
-    st.one_of(st.sampled_from([1 / n for n in range(1, 9)]), st.integers(1, 3).map(float)),
-    st.integers(1, 64),
-)
-def test_no_card_is_given_more_than_it_has(cards, share, workers):
-    names = [str(i) for i in range(cards)]
-    room = cards * max(1, int(1 / share + 1e-9))
-    if workers > room:
-        with pytest.raises(BadStudy, match=f"use at most {room} workers"):
-            pin(names, share, workers)
-    else:
-        pins = pin(names, share, workers)
-        assert len(pins) == workers
-        assert all(pins.count(card) * min(share, 1.0) <= 1 + 1e-9 for card in names)
-
-
-def test_no_gpu_is_one_clear_line(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_cards() == []
-    with pytest.raises(BadStudy, match=r"resources\.gpus 0\.5: no NVIDIA card is visible here; set gpus: 0"):
-        Processes(resources(gpus=0.5))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0, 3")
-    assert visible_cards() == ["0", "3"]

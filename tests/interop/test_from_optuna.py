@@ -86,6 +86,18 @@ def test_only_complete_trials_are_taken_and_an_infinite_value_is_a_failure(targe
     assert past.trials[0].proposal.values["l2"].tolist() == [0.1, 1.0]
 
 
+def test_a_pruned_trial_brings_what_it_reported(target):
+    whole = made()
+    told = {"params": whole.params, "distributions": whole.distributions, "intermediate_values": {20: 0.5, 10: 0.75}}
+    stored(target, whole, create_trial(state=TrialState.PRUNED, **told))
+    past = from_optuna.read(target, "theirs", GROUPS)
+    assert [t.state for t in past.trials] == ["complete", "pruned"]
+    outcome = past.trials[1].outcome
+    assert outcome.validation_loss == 0.5 and math.isnan(outcome.test_loss)
+    assert outcome.curve[:, ::2].tolist() == [[10.0, 0.75], [20.0, 0.5]]
+    assert outcome.cost == Cost(0, 0.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -192,11 +192,13 @@ def past(params: dict[str, Any], note: dict[str, list[float]] | None = None, **h
     )
 
 
-def test_a_failed_trial_counts() -> None:
+def test_a_failed_trial_counts_and_a_pruned_one_with_what_it_reported() -> None:
     tried = {"n": 0, "c": "b"}
     failed, pruned = (told(past(tried, state=state)) for state in (TrialState.FAIL, TrialState.PRUNED))
     assert failed == pruned
     assert failed != told()
+    reported = past(tried, state=TrialState.PRUNED, intermediate_values={2: 1.0, 1: 1.5})
+    assert told(reported) == told(past(tried, value=1.0)) != failed
 
 
 def test_a_trial_without_a_point_in_the_space_does_not_count() -> None:
@@ -227,6 +229,8 @@ def test_what_does_not_exist_is_refused_with_what_does() -> None:
         Sampler("skopt-gp", starup=3)
     with pytest.raises(ValueError, match="startup: 0 must be a whole number, 1 or more"):
         Sampler("tpe", startup=0)
+    with pytest.raises(ValueError, match=r"tpe\.batch: Optuna says how many trials run at once \(n_jobs\): leave"):
+        Sampler("tpe", batch=8)
 
 
 def test_several_objectives_are_refused() -> None:

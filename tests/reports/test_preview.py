@@ -35,6 +35,7 @@ def test_every_key_of_an_arm(study: Study) -> None:
     assert report["arms"][0] == {
         "label": "drmad/0",
         "title": "drmad",
+        "pruner": None,
         "rows": {"train": 300, "validation": 600, "test": 897},
         "parameters": 6310,
         "gradient_evaluations_per_trial": 3000.0,
@@ -87,6 +88,12 @@ def test_what_is_printed(study: Study) -> None:
     assert "drmad: about 3.0 s and 6.0 MiB a trial, 3.0 min in all (30 trials, 2 seeds)" in sentences
     assert "random: about 600 ms and 1.0 MiB a trial, 36.0 s in all (30 trials, 2 seeds)" in sentences
     assert "The whole study: about 4.2 min of work for one worker" in sentences
+
+
+def test_trials_of_a_pruned_arm_are_counted_as_whole_ones(study: Study) -> None:
+    report = checked(study, methods=["random", {"name": "random", "pruner": "asha"}])
+    assert [arm["pruner"] for arm in report["arms"]] == [None, "asha"] * 2
+    assert "(30 trials, 2 seeds, as if asha stopped none)" in joined(printed(terminal.check, report))
 
 
 def test_one_trial_and_several_workers(study: Study) -> None:

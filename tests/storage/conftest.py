@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from old_databases import FILES
-from sqlalchemy import MetaData, create_engine, make_url, null, select, text
+from sqlalchemy import MetaData, create_engine, inspect, make_url, null, select, text
 
 from hpo.spec import Study
 from hpo.storage.ledger import Ledger
@@ -58,7 +58,11 @@ def old_url(url: str, old: Path) -> str:
         _copy_rows(f"sqlite:///file:{old}?mode=ro&immutable=1&uri=true", url, old.stem)
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE hpo_study SET holder = NULL"))
+        if "hpo_lease" in inspect(connection).get_table_names():
+            connection.execute(text("UPDATE hpo_trial SET lease = NULL WHERE state = 'running'"))
+            connection.execute(text("DELETE FROM hpo_lease"))
+        else:
+            connection.execute(text("UPDATE hpo_study SET holder = NULL"))
     engine.dispose()
     return url
 

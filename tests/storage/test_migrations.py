@@ -111,6 +111,23 @@ def test_an_old_database_reads_as_before(old_url: str, old: Path) -> None:
     assert upgrade(old_url) == (VERSION, VERSION)
 
 
+def test_an_old_study_file_is_read_with_the_names_of_today(old_url: str) -> None:
+    with connected(old_url) as connection:
+        before = {name: json.loads(spec) for name, spec in _specs(connection)}
+    upgrade(old_url)
+    with connected(old_url) as connection:
+        after = {name: json.loads(spec) for name, spec in _specs(connection)}
+    for name, spec in before.items():
+        spec["resources"]["cpus"] = spec["resources"].pop("threads")
+        assert after[name] == spec
+        with Ledger.open(old_url, create=False) as ledger:
+            assert ledger.study(name).spec.resources.cpus == 1
+
+
+def _specs(connection: Connection) -> list[tuple[str, str]]:
+    return [tuple(row) for row in connection.execute(text("SELECT name, CAST(spec AS TEXT) FROM hpo_study"))]
+
+
 @pytest.mark.parametrize("old", FILES[1:2], indirect=True, ids=["0002"])
 def test_databases_with_reports_that_still_say_0001(old_url: str, old: Path) -> None:
     with connected(old_url) as connection:
@@ -169,8 +186,9 @@ def test_no_number_is_given_twice_after_an_upgrade(old_url: str) -> None:
         assert connection.scalar(text(f"{row} RETURNING id")) == last + 1
 
 
+@pytest.mark.parametrize("old", FILES[:2], indirect=True, ids=["0001", "0002"])
 @pytest.mark.parametrize(
-    "at", ["ADD COLUMN data_dir", "UPDATE hpo_arm", "CREATE TABLE hpo_event", "UPDATE hpo_alembic"]
+    "at", ["ADD COLUMN data_dir", "UPDATE hpo_arm", "CREATE TABLE hpo_event", "UPDATE hpo_study", "UPDATE hpo_alembic"]
 )
 def test_an_upgrade_killed_in_the_middle_leaves_the_old_database(old_url: str, old: Path, at: str) -> None:
     with subprocess.Popen([sys.executable, "-c", PAUSED, old_url, at], stdout=subprocess.PIPE, text=True) as process:

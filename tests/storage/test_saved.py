@@ -92,7 +92,8 @@ def test_losses_count_until_the_trial_gets_on(begun: Ledger) -> None:
     assert killed()[1] == {"lost": 1}
     claim, causes = killed()
     assert causes == {"lost": 2}
-    assert [begun.crashed(claim, attempt) for attempt in (1, 1, 2)] == [1, 1, 2]
+    assert [begun.broken(claim, attempt, "crashed") for attempt in (1, 1, 2)] == [1, 1, 2]
     begun.save(claim, {"state/1": np.ones(1)})
-    assert begun.crashed(claim, 3) == 1, "counted since the checkpoint"
-    assert killed()[1] == {"crashed": 1, "lost": 1}
+    assert begun.broken(claim, 3, "crashed") == 1, "counted since the checkpoint"
+    assert begun.broken(claim, 3, "exhausted") == 1, "each kind for itself"
+    assert killed()[1] == {"crashed": 1, "exhausted": 1, "lost": 1}

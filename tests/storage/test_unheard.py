@@ -104,5 +104,5 @@ def test_a_worker_that_died_once_is_counted_once(begun: Ledger, unheard: Deaf) -
     with begun.attend("digits", 1) as lease:
         claim = claimed(begun, lease, 0)
         with unheard.once():
-            assert begun.crashed(claim, 1) == 1
-        assert begun.crashed(claim, 2) == 2
+            assert begun.broken(claim, 1, "crashed") == 1
+        assert begun.broken(claim, 2, "crashed") == 2

@@ -72,7 +72,7 @@ def present(old_url: str) -> str:
     return old_url
 
 
-@newest
+@pytest.mark.parametrize("old", FILES[1:2], indirect=True, ids=["0002"])
 def test_a_study_that_an_older_hpo_runs_is_not_upgraded_under_its_feet(old_url: str) -> None:
     def held(**process: object) -> None:
         with connected(old_url) as connection:

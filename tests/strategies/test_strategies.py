@@ -23,6 +23,7 @@ from hpo.trial import Outcome, Proposal, Trial
 # Few random trials and small generations, so that a short run reaches what makes each method itself.
 OPTIONS: dict[str, dict[str, Any]] = {
     "descent": {"derivative": "exact"},
+    "descent of 3": {"derivative": "exact", "restarts": 3, "rung": 1},
     "relay": {"derivative": "online"},
     "tpe": {"startup": 3},
     "gp": {"startup": 3},
@@ -31,11 +32,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "skopt-rf": {"startup": 3},
     "skopt-et": {"startup": 3},
 }
+NAMES = sorted({*STRATEGIES, *OPTIONS})
 SAMPLERS = sorted(set(STRATEGIES) - set(DECIDERS.values()))
 
 
 def make(name: str, space: Space = MIXED, seed: int = 0) -> Strategy:
-    return resolve(STRATEGIES[name])(space, seed, **OPTIONS.get(name, {}))
+    return resolve(STRATEGIES[name.split()[0]])(space, seed, **OPTIONS.get(name, {}))
 
 
 def eventful(proposal: Proposal) -> Outcome:
@@ -44,6 +46,8 @@ def eventful(proposal: Proposal) -> Outcome:
     match proposal.number:
         case 2:
             return diverged(proposal)
+        case 3:
+            return Outcome("pruned", 2.0, float("nan"), curve=np.array([(60.0, 3.0, 2.5), (120.0, 1.9, 2.0)]))
         case 4:
             return without_hypergradient(good)
         case 5:
@@ -53,7 +57,7 @@ def eventful(proposal: Proposal) -> Outcome:
     return good
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_defaults_come_first(name: str) -> None:
     proposal = make(name).ask(0)
     assert proposal is not None
@@ -61,7 +65,7 @@ def test_defaults_come_first(name: str) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 2**31])
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_replay_is_live_at_every_prefix(name: str, seed: int) -> None:
     trials = run(make(name, seed=seed), eventful, 8)
     for known in range(len(trials)):
@@ -73,7 +77,7 @@ def test_replay_is_live_at_every_prefix(name: str, seed: int) -> None:
         assert same(replayed.ask(known), trials[known].proposal), f"trial {known}"
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_replayed_strategy_goes_on_as_the_live_one(name: str) -> None:
     live = run(make(name), eventful, 7)
     resumed = make(name)
@@ -84,7 +88,7 @@ def test_a_replayed_strategy_goes_on_as_the_live_one(name: str) -> None:
         resumed.tell(trial)
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_numbers_differ(name: str) -> None:
     points = [MIXED.flatten(t.proposal.values) for t in run(make(name), Bowl(MIXED), 7)]
     assert len({p.tobytes() for p in points}) == len(points)
@@ -96,7 +100,7 @@ def test_seeds_differ(name: str) -> None:
     assert not np.array_equal(one["l2"], other["l2"])
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_but_failures(name: str) -> None:
     trials = run(make(name), diverged, 6)
     points = {MIXED.flatten(t.proposal.values).tobytes() for t in trials}
@@ -141,7 +145,7 @@ def test_outcomes_in_any_order_and_late(name: str) -> None:
     assert same(strategy.ask(6), fresh.ask(6))
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_settings_are_plain_values_and_hold_the_options(name: str) -> None:
     written = json.loads(json.dumps(make(name).settings))
     assert written
@@ -166,7 +170,7 @@ def spaces(drawn: draw.DrawFn) -> Space:
     return Space(tuple(groups))
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=5, deadline=None, database=None)
 @given(space=spaces(), centre=draw.floats(-1, 2))
 def test_bounds_are_kept(name: str, space: Space, centre: float) -> None:
@@ -186,7 +190,7 @@ def test_nothing_heavy_is_imported() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_number_may_be_asked_for_again(name: str) -> None:
     asked, once = make(name), make(name)
     for trial in run(make(name), eventful, 5):
@@ -197,7 +201,7 @@ def test_a_number_may_be_asked_for_again(name: str) -> None:
         once.tell(trial)
 
 
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_another_run_may_be_faster_and_propose_something_else(name: str) -> None:
     """Told of other values than it proposed itself, running and then ended, it goes on as if it had not been asked."""
     mine, fresh = make(name), make(name)
@@ -207,7 +211,7 @@ def test_another_run_may_be_faster_and_propose_something_else(name: str) -> None
         theirs = Proposal(trial.number, {k: v * 0.999 for k, v in proposal.values.items()}, proposal.derivative)
         told = Trial(theirs, eventful(theirs))
         mine.tell(Trial(theirs))
-        if name not in DECIDERS.values():
+        if name in SAMPLERS:
             mine.ask(trial.number + 1)  # while theirs runs
         for strategy in (mine, fresh):
             strategy.tell(told)
