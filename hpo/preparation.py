@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,21 +31,32 @@ class Ready:
 
 
 def plans(study: Study, executor: Executor, data_dir: Path | None) -> dict[str, Plan]:
-    """Every arm's plan, by label. Raises BadStudy or BadData for what does not fit."""
-    found = {}
-    for arm in study.arms():
-        try:
-            found[arm.label] = executor.submit(worker.plan, study, arm, data_dir).result()
-        except BrokenExecutor as error:
-            raise BadStudy("problem: the worker process died while it was built (out of memory, or killed)") from error
-        charge = found[arm.label].evaluations
-        if study.budget.unit == "gradient_evaluations" and study.budget.amount < charge:
-            raise BadStudy(
-                f"budget.gradient_evaluations {study.budget.amount:g} is less than one trial of {arm.title} costs "
-                f"({charge:g}): give at least that"
-            )
-        strategy_for(arm, found[arm.label])
+    """Every arm's plan, by label; every worker makes one, so that none has data to load when the trials begin.
+
+    Raises BadStudy or BadData for what does not fit.
+    """
+    arms, slots = study.arms(), executor.slots
+    asked = [*arms, *(arms[0] for _ in range(len(arms), slots))]
+    found: dict[str, Plan] = {}
+    for some in (asked[i : i + slots] for i in range(0, len(asked), slots)):
+        futures = [executor.submit(worker.plan, study, arm, data_dir) for arm in some]
+        for arm, future in zip(some, futures, strict=True):
+            found[arm.label] = _planned(study, arm, future)
     return found
+
+
+def _planned(study: Study, arm: Arm, future: Future[Plan]) -> Plan:
+    try:
+        plan = future.result()
+    except BrokenExecutor as error:
+        raise BadStudy("problem: the worker process died while it was built (out of memory, or killed)") from error
+    if study.budget.unit == "gradient_evaluations" and study.budget.amount < plan.evaluations:
+        raise BadStudy(
+            f"budget.gradient_evaluations {study.budget.amount:g} is less than one trial of {arm.title} costs "
+            f"({plan.evaluations:g}): give at least that"
+        )
+    strategy_for(arm, plan)
+    return plan
 
 
 def probes(study: Study, plans: Mapping[str, Plan], executor: Executor, data_dir: Path | None) -> dict[str, Probe]:

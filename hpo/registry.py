@@ -14,7 +14,7 @@ from hpo.hypergradients import HYPERGRADIENTS
 STRATEGIES = {
     "descent": "hpo.strategies.restarts:Restarts",
     "relay": "hpo.strategies.relay:Relay",
-    "random": "hpo.strategies.optuna:Random",
+    "random": "hpo.strategies.chance:Random",
     "tpe": "hpo.strategies.optuna:TPE",
     "gp": "hpo.strategies.optuna:GP",
     "cmaes": "hpo.strategies.optuna:CMAES",

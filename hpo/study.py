@@ -6,9 +6,10 @@ Any number of runs may work on a study at once, here or on other machines: befor
 ledger what the others did, and what it decided counts only if nobody was faster. A trial whose run died is taken up by
 another, from its last checkpoint.
 
-Arms are independent. While there are as many arms as slots in all runs, an arm has one trial under way at a time: it is
-one sequence, and its trials do not depend on the number of workers or runs. A free slot goes to the arm that has spent
-least, seed by seed, so that all end at about the same time.
+Arms are independent. While there are as many arms as slots in all runs, an arm has one trial under way at a time (where
+trainings are stacked, as many as its strategy asks for): it is one sequence, and its trials do not depend on the number
+of workers or runs. A free slot goes to the arm that has spent least, seed by seed, so that all end at about the same
+time.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from hpo import interruption
 from hpo.arm import ArmRun, strategy_for
+from hpo.attempt import REASONS, TRIES, Attempt
 from hpo.execution import worker
 from hpo.execution.place import Place
 from hpo.failures import StudyFailed
@@ -37,16 +38,6 @@ from hpo.trial import Cost, Outcome, Proposal, Trial
 LOOK = 1.0
 """Seconds after which a run looks again whether others have died, and what waits for it."""
 
-TRIES = {"crashed": 1, "exhausted": 1, "lost": 5}
-"""How often a trial is tried again without having got on: after its worker process died, after a card had no room for
-it (alone there), after its whole run died."""
-
-REASONS = {
-    "crashed": "the worker process died {} times on this trial (out of memory, or killed)",
-    "exhausted": "a card had no memory for this trial {} times",
-    "lost": "its run was lost {} times on this trial (killed, or out of memory)",
-}
-
 
 class Watcher(Protocol):
     """Told what happens, for progress bars and logs."""
@@ -56,21 +47,6 @@ class Watcher(Protocol):
     def placed(self, arm: ArmRun, number: int, place: Place) -> None: ...
     def closed(self, arm: ArmRun, trial: Trial) -> None: ...
     def ended(self, arm: ArmRun) -> None: ...
-
-
-class _UnderWay(NamedTuple):
-    """A task in a worker, how long its proposal took, since when it runs, and which attempt of this run it is."""
-
-    arm: ArmRun
-    task: Task
-    claim: Claim
-    ask_seconds: float
-    since: float
-    attempt: int = 1
-
-    def by_itself(self) -> _UnderWay:
-        """The same, with nothing else on its cards."""
-        return self._replace(task=replace(self.task, alone=True))
 
 
 def run(
@@ -112,8 +88,8 @@ class _Loop:
         self.study, self.executor, self.data_dir = ready.study, ready.executor, ready.data_dir
         self.ledger, self.lease, self.watcher = ledger, lease, watcher
         place = self.study.seeds.index
-        self.futures: dict[Future[Outcome], _UnderWay] = {}
-        self.again: list[_UnderWay] = []
+        self.futures: dict[Future[Outcome], Attempt] = {}
+        self.again: list[Attempt] = []
         self.arms = [
             ArmRun(
                 arm, plan := ready.plans[arm.label], strategy_for(arm, plan), self.study.budget, place=place(arm.seed)
@@ -237,17 +213,17 @@ class _Loop:
             return True
         return False
 
-    def _under_way(self, arm: ArmRun, claim: Claim, proposal: Proposal, ask_seconds: float) -> _UnderWay:
+    def _under_way(self, arm: ArmRun, claim: Claim, proposal: Proposal, ask_seconds: float) -> Attempt:
         task = Task(self.study, arm.arm, arm.plan, proposal, self.data_dir, arm.best, dict(arm.rivals))
-        return _UnderWay(arm, task, claim, ask_seconds, time.perf_counter())
+        return Attempt(arm, task, claim, ask_seconds, time.perf_counter())
 
-    def _submit(self, work: _UnderWay) -> None:
+    def _submit(self, work: Attempt) -> None:
         self._started(self.executor.submit(worker.evaluate, work.task, self._desk(work)), work)
 
-    def _desk(self, work: _UnderWay) -> Desk:
+    def _desk(self, work: Attempt) -> Desk:
         return Desk(self.ledger.url, work.claim)
 
-    def _started(self, future: Future[Outcome], work: _UnderWay) -> None:
+    def _started(self, future: Future[Outcome], work: Attempt) -> None:
         self.futures[future] = work
         self._placed(future)
 
@@ -268,7 +244,7 @@ class _Loop:
         for future in sorted(ended, key=lambda f: isinstance(f.exception(), KeyboardInterrupt)):
             self._end(future, self.futures.pop(future))
 
-    def _end(self, future: Future[Outcome], work: _UnderWay) -> None:
+    def _end(self, future: Future[Outcome], work: Attempt) -> None:
         error = future.exception()
         if isinstance(error, KeyboardInterrupt) and interruption.asked():
             raise error  # this run was interrupted, not a worker of its
@@ -281,9 +257,9 @@ class _Loop:
         else:
             self._close(work, future.result())
 
-    def _break(self, work: _UnderWay, cause: Broken, at_last: str | None = None) -> None:
+    def _break(self, work: Attempt, cause: Broken, at_last: str | None = None) -> None:
         """A worker broke off: once more, or no more. `at_last`: the reason if it was alone."""
-        times = self.ledger.broken(work.claim, work.attempt, cause)
+        times = self.ledger.broken(work.claim, work.number, cause)
         if times is None:
             self._lose(work)
         elif at_last and work.task.alone:
@@ -291,16 +267,14 @@ class _Loop:
         elif times > TRIES[cause]:
             self._give_up(work, REASONS[cause].format(times))
         else:
-            again = work.claim._replace(saved=True)  # perhaps: whoever takes it looks
-            work = work._replace(claim=again, attempt=work.attempt + 1)
-            self.again.append(work.by_itself() if cause == "exhausted" else work)
+            self.again.append(work.again().by_itself() if cause == "exhausted" else work.again())
 
-    def _give_up(self, work: _UnderWay, reason: str) -> None:
+    def _give_up(self, work: Attempt, reason: str) -> None:
         """A failed outcome, charged in full."""
         nan, cost = float("nan"), Cost(1, work.task.plan.evaluations, time.perf_counter() - work.since)
         self._close(work, Outcome("failed", nan, nan, cost=cost, failure=reason))
 
-    def _close(self, work: _UnderWay, outcome: Outcome) -> None:
+    def _close(self, work: Attempt, outcome: Outcome) -> None:
         trial = Trial(work.task.proposal, outcome)
         if self.ledger.close_trial(work.claim, outcome):
             work.arm.take(trial, work.ask_seconds)
@@ -308,7 +282,7 @@ class _Loop:
         else:
             self._lose(work)
 
-    def _lose(self, work: _UnderWay) -> None:
+    def _lose(self, work: Attempt) -> None:
         """Another run has the trial: what it makes of it is learnt from the ledger."""
         work.arm.mine.discard(work.task.proposal.number)
         work.arm.elsewhere.add(work.task.proposal.number)

@@ -1,4 +1,4 @@
-"""The samplers of Optuna 5: random search, TPE, Gaussian processes, CMA-ES and low-discrepancy sequences.
+"""The samplers of Optuna 5: TPE, Gaussian processes, CMA-ES and low-discrepancy sequences.
 
 Every argument is written out here, Optuna's own defaults included, so that a change of theirs changes no result; some
 of them are announced to go in Optuna 6. How a sampler becomes a fold over trials is told in `sampled.py`.
@@ -27,18 +27,6 @@ FULL_COVARIANCE = 3000
 
 SOBOL_VALUES = 21201
 """The longest point of SciPy's Sobol sequence."""
-
-
-class Random(Sampled):
-    """Independent draws, uniform in the coordinate searched in (Bergstra, Bengio 2012)."""
-
-    def __init__(self, space: Space, seed: int) -> None:
-        super().__init__(space, seed, "RandomSampler", {}, batch=None)
-
-    def sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        import optuna
-
-        return optuna.samplers.RandomSampler(seed=trial_seed(self.seed, number))
 
 
 class TPE(Sampled):

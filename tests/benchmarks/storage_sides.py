@@ -18,6 +18,7 @@ from sqlalchemy import event, text
 
 from hpo import study as loop
 from hpo.execution.executor import done
+from hpo.execution.serial import Serial
 from hpo.preparation import Ready
 from hpo.progress import Quiet
 from hpo.space import Group, Piece, Space
@@ -95,24 +96,20 @@ def adopted(ledger: Ledger, name: str, hypers: int, count: int) -> None:
     ledger.adopt(name, arm, trials, "elsewhere")
 
 
-class Instant:
+class Instant(Serial):
     """An executor that does not train: the loss is a bowl over the logarithms of the values."""
-
-    slots = 1
 
     def submit(self, function: Any, *args: Any, **named: Any) -> Future[Any]:
         del function, named
         values: Mapping[str, Array] = args[0].proposal.values
         return done(outcome, sum(float((np.log10(v) + 3) @ (np.log10(v) + 3)) for v in values.values()))
 
-    def close(self, wait: bool = True) -> None: ...
-
 
 def run(ledger: Ledger, asked: Study, watcher: Watcher | None = None) -> None:
     """The loop over trainings that take no time."""
     groups = tuple(Group(h, "global", LOW, HIGH, 1e-3, True, 1, (Piece(h, 0, 1, (1,)),)) for h in asked.space)
     plan = Plan(Space(groups), 600.0, 0, {}, (1, 1, 1), 1)
-    ready = Ready(asked, None, Instant(), {arm.label: plan for arm in asked.arms()})
+    ready = Ready(asked, None, Instant(asked.resources), {arm.label: plan for arm in asked.arms()})
     loop.run(ready, ledger, watcher or Quiet(), {})
 
 

@@ -13,7 +13,8 @@ from landscapes import MIXED, Bowl, best, diverged, run
 
 from hpo.failures import BadStudy
 from hpo.registry import STRATEGIES, resolve
-from hpo.strategies.optuna import CMAES, Random
+from hpo.strategies.chance import Random
+from hpo.strategies.optuna import CMAES
 from hpo.strategies.strategy import Strategy
 from hpo.trial import Outcome, Proposal, Trial
 

@@ -14,8 +14,8 @@ from landscapes import MIXED, Bowl, best, diverged, group, run, with_infinite_sl
 
 from hpo.failures import BadStudy
 from hpo.space import Space
+from hpo.strategies.chance import Random
 from hpo.strategies.descent import Descent
-from hpo.strategies.optuna import Random
 from hpo.trial import Array, Outcome, Proposal, Trial
 
 MANY = Space((group("l2", 500, 1e-6, 1.0, 1e-3, True),))

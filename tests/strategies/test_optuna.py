@@ -17,7 +17,8 @@ from scipy.stats import qmc
 
 from hpo.failures import BadStudy
 from hpo.space import Space
-from hpo.strategies.optuna import CMAES, GP, QMC, TPE, Random, _fading, _good
+from hpo.strategies.chance import Random
+from hpo.strategies.optuna import CMAES, GP, QMC, TPE, _fading, _good
 from hpo.strategies.strategy import trial_seed
 from hpo.trial import Proposal
 

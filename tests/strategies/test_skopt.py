@@ -12,7 +12,7 @@ from skopt.utils import cook_estimator
 
 from hpo.failures import BadStudy
 from hpo.space import Space
-from hpo.strategies.optuna import Random
+from hpo.strategies.chance import Random
 from hpo.strategies.skopt import GP, ExtraTrees, RandomForest
 from hpo.trial import Outcome, Proposal, Trial
 
