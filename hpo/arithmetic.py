@@ -33,7 +33,8 @@ def settle(study: Study) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
     if study.training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-    torch.use_deterministic_algorithms(study.training.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != study.training.deterministic:  # to say so loads torch's compiler
+        torch.use_deterministic_algorithms(study.training.deterministic)
     limit(study.resources, alone=False)
 
 

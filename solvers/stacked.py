@@ -39,7 +39,7 @@ class Stacked(Solver[Any]):
     def step(self, state: State, hyper: Tensors, batch: Batch) -> State:
         """One step of all."""
         before, values = leaves(state), list(hyper.values())
-        index = torch.tensor(batch.index)
+        index = torch.tensor(batch.index, device=before[0].device)
         given = (*before, *values, index, batch.inputs, batch.targets)
         key = (type(state), *hyper, *((x.shape, x.dtype) for x in given))
         if key not in self._steps:
