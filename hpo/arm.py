@@ -77,7 +77,7 @@ class ArmRun:
     def width(self) -> int:
         """How many of its trials may run at once: its share of the slots, or what its strategy asks for at once."""
         batch = self.strategy.batch
-        return max(self.slots, self.places if batch is None else min(batch, self.places))
+        return max(self.slots, len(self.elsewhere) + self.places if batch is None else min(batch, self.places))
 
     @property
     def room(self) -> bool:

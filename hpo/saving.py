@@ -54,6 +54,7 @@ class Saving:
 
     def __init__(self, desk: Desk | None, every: float, replica: int | None = None) -> None:
         self._desk, self._every, self._replica = desk, every, replica
+        self.beside = 1  # so many are saved one after another
         self._last = self._noted = time.monotonic()
         self._note: Past | None = None
         self._written: set[str] = set()
@@ -111,7 +112,7 @@ class Saving:
             self._written = set(note.kept)
             self._note = None
         self._last = time.monotonic()
-        self._last += max(0.0, SHARE * (self._last - begun) - self._every)
+        self._last += max(0.0, self.beside * SHARE * (self._last - begun) - self._every)
 
     def _own(self, x: Tensor) -> Tensor:
         return x if self._replica is None else x[self._replica]

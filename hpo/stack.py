@@ -39,10 +39,12 @@ class Stack(NamedTuple):
 def kind(study: Study, arm: Arm, one: Replica) -> Hashable:
     """Equal for two trainings that can be stacked.
 
-    A module may hold what its seed drew, and a solver that takes all rows holds them: these are parted by seed.
+    A module may hold what its seed drew, and a solver that takes or reads out all rows holds them: these are parted
+    by seed.
     """
     problem, training = one.made.problem, one.made.training
-    own = isinstance(study.problem.model, str) or training.solver.whole or problem.network.constants
+    solver = training.solver
+    own = isinstance(study.problem.model, str) or solver.whole or solver.readout_rows or problem.network.constants
     batch = training.batches(0)
     tensors = {**problem.weights, **one.hyper, "inputs": batch.inputs, "targets": batch.targets}
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in tensors.items())
@@ -51,8 +53,10 @@ def kind(study: Study, arm: Arm, one: Replica) -> Hashable:
     return (named, training.steps, rows, shapes, arm.seed if own else None)
 
 
-def stacked(kinship: Hashable, replicas: Sequence[Replica]) -> Stack:
-    """The trainings of one kind as one. Cost: a copy of the validation part for each, unless all have one seed."""
+def stacked(kinship: Hashable, replicas: Sequence[Replica], derived: bool = False) -> Stack:
+    """The trainings of one kind as one. Only if it is to be `derived` its validation parts are those of all seeds,
+    at the cost of a copy for each replica.
+    """
     problems, trainings = [r.made.problem for r in replicas], [r.made.training for r in replicas]
     first = trainings[0]
     shared = all(t.train.inputs is first.train.inputs for t in trainings)
@@ -64,7 +68,7 @@ def stacked(kinship: Hashable, replicas: Sequence[Replica]) -> Stack:
         forward=lambda weights, inputs: forward(dict(weights), inputs),
         criterion=lambda outputs, targets: losses(outputs, targets).sum(),
         batches=first.batches if shared else _gathered([t.batches for t in trainings]),
-        validation=first.validation if shared else _side_by_side([t.validation for t in trainings]),
+        validation=first.validation if shared or not derived else _side_by_side([t.validation for t in trainings]),
     )
     weights = {name: torch.stack([p.weights[name] for p in problems]) for name in problems[0].weights}
     hyper = {name: torch.stack([r.hyper[name] for r in replicas]) for name in replicas[0].hyper}

@@ -32,7 +32,7 @@ UNKNOWN = 64
 
 
 def fitting(study: Study, plans: Mapping[str, Plan], executor: Executor, data_dir: Path | None) -> Executor:
-    """The executor given, or one that stacks over it. Raises what a step raises."""
+    """The executor given, or one that stacks over it."""
     if study.execution not in ("auto", "batched"):
         return executor
     if study.resources.replicas is not None:
@@ -41,7 +41,11 @@ def fitting(study: Study, plans: Mapping[str, Plan], executor: Executor, data_di
     most = -(-at_once // executor.slots)
     if most < 2 or (study.execution == "auto" and _evaluations(study, plans) < LONG):
         return executor
-    seconds = executor.submit(worker.widths, study, arm, plans[arm.label], data_dir, most).result()
+    try:
+        seconds = executor.submit(worker.widths, study, arm, plans[arm.label], data_dir, most).result()
+    except (Exception, SystemExit) as error:  # whatever a user's module does: its trials will say so
+        log.warning("%s: a step could not be timed, so trainings are not stacked: %s", arm.title, error)
+        return executor
     width = min(seconds, key=seconds.__getitem__)
     if width == 1 or (study.execution == "auto" and seconds[1] < FASTER * seconds[width]):
         return executor

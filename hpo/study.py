@@ -72,6 +72,7 @@ def run(
                 loop.drop()  # its trials are others' now; this run goes on with a new lease
             except BaseException:
                 ready.executor.close(wait=False)  # while the lease stands: they save what they have
+                loop.keep()
                 raise
     barren = [a.label for a in loop.arms if not a.usable]
     if barren:
@@ -123,7 +124,15 @@ class _Loop:
 
     def drop(self) -> None:
         """Wait for the workers; what they bring is refused."""
-        wait(self.futures)
+        self.executor.forget()
+        wait([future for future in self.futures if not future.cancelled()])
+
+    def keep(self) -> None:
+        """Close what ended before its worker was interrupted."""
+        with interruption.deferred():
+            for future, work in self.futures.items():
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    self._close(work, future.result())
 
     @property
     def _room(self) -> bool:

@@ -21,6 +21,7 @@ from hpo.hypergradients.afterwards import Afterwards
 from hpo.hypergradients.kept import Kept, States
 from hpo.hypergradients.training import Derivative, begun, onwards
 from hpo.placement import place
+from hpo.problems.imported import said
 from hpo.recipe import recipe
 from hpo.saving import OFTEN, Saving, bytes_of
 from hpo.scoring import Point, Trained, losses, outcome, point, points, pruned
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 Verdict = Outcome | BaseException
 """What became of a trial, or what `evaluate` raises: KeyboardInterrupt, TakenOver, OutOfMemory, BadStorage."""
 
+_failed: set[Hashable] = set()
+"""Kinds that could not be trained as a stack: they are not tried again in this process."""
+
 ROOM = 2**30
 """Bytes that the states kept for the hypergradients of a stack may take."""
 
@@ -45,13 +49,18 @@ def evaluate_together(tasks: Sequence[Task], desks: Sequence[Desk | None]) -> li
     verdicts: dict[int, Verdict] = {}
     try:
         for kinship, members in _parted(tasks, desks):
-            verdicts |= _stacked(kinship, members)
+            if not _interrupted(verdicts):
+                verdicts |= _stacked(kinship, members)
         for i, (task, desk) in enumerate(zip(tasks, desks, strict=True)):
-            if i not in verdicts and not interruption.asked():
+            if i not in verdicts and not _interrupted(verdicts):
                 verdicts[i] = _alone(task, desk)
     except KeyboardInterrupt:
         log.debug("interrupted between two trainings")
     return [verdicts.get(i, KeyboardInterrupt()) for i in range(len(tasks))]
+
+
+def _interrupted(verdicts: dict[int, Verdict]) -> bool:
+    return interruption.asked() or any(isinstance(verdict, KeyboardInterrupt) for verdict in verdicts.values())
 
 
 def _alone(task: Task, desk: Desk | None) -> Verdict:
@@ -83,7 +92,8 @@ def _parted(tasks: Sequence[Task], desks: Sequence[Desk | None]) -> list[tuple[H
     """What can be stacked, by kind, two at least and no more than there is room for."""
     parts: dict[Hashable, list[_Member]] = {}
     full: list[tuple[Hashable, list[_Member]]] = []
-    for i, (task, desk) in enumerate(zip(tasks, desks, strict=True)):
+    for i, task in sorted(enumerate(tasks), key=lambda pair: pair[1].arm.seed):  # a seed's data are loaded once
+        desk = desks[i]
         if desk is not None and desk.claim.saved:
             continue  # it goes on from its checkpoint, which stands at a step of its own
         try:
@@ -96,6 +106,8 @@ def _parted(tasks: Sequence[Task], desks: Sequence[Desk | None]) -> list[tuple[H
         if derivative[0] and not isinstance(made.derivative, Afterwards):
             continue
         kinship = (kind(task.study, task.arm, one), derivative)
+        if kinship in _failed:
+            continue
         most = max(1, ROOM // max(1, task.plan.memory))
         part = parts.setdefault(kinship, [])
         if len(part) == most:
@@ -110,12 +122,15 @@ def _stacked(kinship: Hashable, members: list[_Member]) -> dict[int, Outcome | B
     try:
         return _Stacking(kinship, members).run()
     except Exception as error:
-        if not interruption.asked():
-            log.debug("%d trainings are run one after another: %s", len(members), error)
-            arithmetic.release()  # if they were too many for a card
-            return {}
+        reason = said(error)
+        if not isinstance(error, torch.OutOfMemoryError):
+            _failed.add(kinship)
     except KeyboardInterrupt:
-        log.debug("interrupted: %d trainings are saved", len(members))
+        reason = None
+    if reason is not None and not interruption.asked():
+        log.warning("%s is not trained in stacks: %s", members[0].task.arm.title, reason)
+        arithmetic.release()  # not before: the error held all that its frames had on the card
+        return {}
     for member in members:
         save_interrupted(member.saving)
     return {member.place: KeyboardInterrupt() for member in members}
@@ -126,9 +141,12 @@ class _Stacking:
 
     def __init__(self, kinship: Hashable, members: list[_Member]) -> None:
         self.started, self.members = time.perf_counter(), members
-        self.stack = stacked(kinship, [m.replica for m in members])
         made, wanted = members[0].replica.made, members[0].task.proposal.derivative
         self.derivative = made.derivative if wanted and isinstance(made.derivative, Afterwards) else None
+        together = self.derivative is not None and self.derivative.stacks
+        self.stack = stacked(kinship, [m.replica for m in members], derived=together)
+        for member in members:
+            member.saving.beside = len(members)
         self.kept: Kept = {}
         self._due = time.monotonic() + OFTEN
 
@@ -160,7 +178,9 @@ class _Stacking:
 
     def _look(self, step: int, state: State) -> None:
         """A point for every learning curve that grows; whoever has diverged, or is pruned, is trained."""
-        fine = torch.stack([torch.isfinite(w).flatten(1).all(dim=1) for w in state.weights.values()]).all(dim=0)
+        fine = torch.stack([torch.isfinite(w).reshape(len(w), -1).all(dim=1) for w in state.weights.values()]).all(
+            dim=0
+        )
         growing = [(i, member) for i, member in enumerate(self.members) if member.growing]
         for i, member in growing:
             read = member.replica.made.training.solver.readout(replica(state, i).weights)

@@ -33,13 +33,18 @@ def traced(function: Function, *tensors: Tensor) -> Function:
 
 
 def _shorten(graph: fx.Graph) -> None:
-    """Views that keep the shape, factors of 1, transpositions undone at once, and repetitions."""
+    """Views that keep the shape, factors of 1, transpositions undone at once, and repetitions.
+
+    Nothing where something is written in place: two equal tensors may not stay equal.
+    """
+    if any(node.op == "call_function" and _writes(node) for node in graph.nodes):
+        return
     seen: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue
         same = _input_that_it_equals(node)
-        if same is None and not _writes(node):
+        if same is None and torch.Tag.nondeterministic_seeded not in node.target.tags:
             key = (node.target, _hashable(node.args), _hashable(node.kwargs))
             same = seen.setdefault(key, node)
         if same is not None and same is not node:
@@ -54,7 +59,7 @@ def _input_that_it_equals(node: fx.Node) -> fx.Node | None:
     if node.target in SHAPING:
         return first if _shape(node) is not None and _shape(node) == _shape(first) else None
     if node.target in (aten.mul.Scalar, aten.mul.Tensor):
-        return first if type(node.args[1]) is int and node.args[1] == 1 else None
+        return first if type(node.args[1]) is int and node.args[1] == 1 and _type(node) == _type(first) else None
     if node.target is aten.transpose.int and first.target is aten.transpose.int:
         shape, inner = _shape(node), first.args[0]
         if shape is not None and isinstance(inner, fx.Node) and _axes(node, len(shape)) == _axes(first, len(shape)):
@@ -67,14 +72,17 @@ def _shape(node: fx.Node) -> tuple[int, ...] | None:
     return tuple(value.shape) if value is not None and hasattr(value, "shape") else None
 
 
+def _type(node: fx.Node) -> object:
+    return getattr(node.meta.get("tensor_meta"), "dtype", node)
+
+
 def _axes(node: fx.Node, dimensions: int) -> set[int]:
     return {operator.index(axis) % dimensions for axis in node.args[1:]}  # pyright: ignore[reportArgumentType]
 
 
 def _writes(node: fx.Node) -> bool:
-    """Whether it changes a tensor, or draws numbers: then it stands for itself, however often."""
     schema = getattr(node.target, "_schema", None)
-    return schema is None or schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags  # pyright: ignore
+    return schema is None or schema.is_mutable
 
 
 def _hashable(arguments: Any) -> Any:

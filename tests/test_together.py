@@ -63,6 +63,22 @@ def test_each_has_the_outcome_it_would_have_alone(method, seeds, monkeypatch):
         assert one.cost.seconds > 0
 
 
+@pytest.mark.parametrize("method", ["exact", "truncated"])
+def test_a_solver_that_reads_out_with_its_own_rows_is_parted_by_seed(method):
+    training = {"solver": "hsic", "steps": 4, "batch_size": 50}
+    given = tasks({"name": method}, 4, 2, training=training, space={"l2": {"per": "neuron"}})
+    for one, task in zip(evaluate_together(given, [None] * 4), given, strict=True):
+        close(one, evaluate(task))
+
+
+def test_states_of_limited_memory_are_every_trials_own(monkeypatch):
+    given = tasks({"name": "exact", "memory": 0.05}, 3)
+    expected = [evaluate(task) for task in given]
+    monkeypatch.setattr(together, "evaluate", None)
+    for one, other in zip(evaluate_together(given, [None] * 3), expected, strict=True):
+        close(one, other)
+
+
 def test_one_that_diverges_is_settled_and_the_others_go_on():
     space = {"l2": {"per": "neuron", "low": 1e-6, "high": 1e30}, "learning_rate": {"low": 1e-3, "high": 1e30}}
     given = tasks({"name": "exact"}, 3, space=space)
@@ -117,6 +133,51 @@ def test_a_module_that_cannot_be_stacked_is_trained_one_after_another(odd):
         for one, task in zip(evaluate_together(each, [None] * 2), each, strict=True):
             close(one, evaluate(task))
     assert list(widths(nosy[0].study, nosy[0].arm, nosy[0].plan, None, 8)) == [1]
+
+
+SCALED = """
+import torch
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale, self.last = torch.nn.Parameter(torch.tensor(0.5)), torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        even, odd = x.clone(), x.clone()
+        even[:, ::2] = 0
+        odd[:, 1::2] = 0
+        return self.scale * self.last(even) + self.last(odd)
+
+def net(shape, outputs):
+    return Scaled()
+"""
+
+
+def test_scalar_parameters_and_writes_in_place_are_stacked(tmp_path, monkeypatch):
+    (tmp_path / "scaled_parts.py").write_text(SCALED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    problem = {**studies_small.study().canonical()["problem"], "model": "scaled_parts:net"}
+    given = tasks({"name": "random"}, 3, problem=problem)
+    expected = [evaluate(task) for task in given]
+    monkeypatch.setattr(together, "evaluate", None)
+    for one, other in zip(evaluate_together(given, [None] * 3), expected, strict=True):
+        close(one, other)
+
+
+def test_an_interruption_ends_every_kind_of_a_call(monkeypatch):
+    given = [*tasks({"name": "random"}, 2), *tasks({"name": "random", "per": "global"}, 2)]
+    looks = []
+
+    def interrupted(*arguments):
+        looks.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(together, "point", interrupted)
+    found = evaluate_together([*given, *tasks({"name": "online"}, 1)], [None] * 5)
+    assert all(isinstance(one, KeyboardInterrupt) for one in found)
+    assert len(looks) == 1
 
 
 def test_a_fault_is_every_trials_own(odd):

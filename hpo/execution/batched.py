@@ -51,8 +51,11 @@ class Batched:
         return max(0, self.workers.free * self.width - len(self._waiting))
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """A training waits for company; anything else runs at once."""
-        if function is not worker.evaluate:
+        """A training waits for company; anything else runs at once, and so does one that goes on from a checkpoint.
+
+        That one may be what its worker died of: nothing that has ended must be in the same call.
+        """
+        if function is not worker.evaluate or _goes_on(args):
             return self.workers.submit(function, *args, **kwargs)
         future: Future[Any] = Future()
         self._waiting.append(_Waiting(args, future))
@@ -86,6 +89,13 @@ class Batched:
         call = next((call for call, members in self._running.items() if future in members), future)
         return self.workers.place(call)
 
+    def forget(self) -> None:
+        """What waits is not wanted any more."""
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.future.cancel()
+        self.workers.forget()
+
     def close(self, wait: bool = True) -> None:
         """As the workers do."""
         self.workers.close(wait)
@@ -95,6 +105,12 @@ class Batched:
         free = min(self.workers.free, len(waiting))
         ends = [round(i * len(waiting) / free) for i in range(free + 1)] if free else []
         return [list(waiting[a:b]) for a, b in pairwise(ends)]
+
+
+def _goes_on(arguments: Sequence[Any]) -> bool:
+    """Whether a training has a checkpoint."""
+    _, desk = arguments
+    return desk is not None and desk.claim.saved
 
 
 def _hand_out(futures: Sequence[Future[Any]], call: Future[list[Any]]) -> None:

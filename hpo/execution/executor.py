@@ -50,6 +50,10 @@ class Executor(Protocol):
         """Where a call runs that was submitted or started just now; None while it waits for company."""
         ...
 
+    def forget(self) -> None:
+        """Drop what was submitted or asked for and does not run yet; its futures are cancelled."""
+        ...
+
     def close(self, wait: bool = True) -> None:
         """End all workers: after their work, or, given a moment to save it, at once."""
         ...

@@ -138,6 +138,10 @@ class Processes:
         mine = set(self._cards[slot])
         return {other for other in range(self.slots) if other == slot or not mine or mine & set(self._cards[other])}
 
+    def forget(self) -> None:
+        """No call wants to be alone any more."""
+        self._alone = {slot: future for slot, future in self._alone.items() if future is not None}
+
     def close(self, wait: bool = True) -> None:
         """End all workers: after their work, or, given a moment to save it, at once."""
         try:
@@ -207,6 +211,7 @@ def _begin(cards: tuple[str, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(format="hpo: %(message)s")  # as the command line does
     if cards:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts them
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(cards)
     threading.Thread(target=_follow_parent, daemon=True).start()
 

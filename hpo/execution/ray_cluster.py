@@ -102,6 +102,9 @@ class Ray:
         """The slot of a call that is under way; its process and cards are Ray's to know. Raises ValueError."""
         return Place([work and work.future for work in self._submitted].index(future), None)
 
+    def forget(self) -> None:
+        """Nothing waits here, and what waits in Ray is refused when it has run."""
+
     def close(self, wait: bool = True) -> None:
         """End all workers: after their work, or, given a moment to save it, at once."""
         running = [work for work in self._submitted if work is not None and not work.future.done()]

@@ -38,5 +38,8 @@ class Serial:
         del future
         return Place(0, os.getpid())
 
+    def forget(self) -> None:
+        """Nothing waits."""
+
     def close(self, wait: bool = True) -> None:
         """Nothing to end."""

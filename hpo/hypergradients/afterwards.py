@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import ClassVar
 
 from hpo.hypergradients.kept import Kept, States
 from hpo.hypergradients.training import Derivative, Following, Training, begun, onwards
@@ -17,7 +16,7 @@ class Afterwards(ABC):
     `stacks`: its derivative of a stack of trainings (`solvers.stacked`) is the stack of their derivatives.
     """
 
-    stacks: ClassVar[bool] = False
+    stacks: bool = False
 
     @abstractmethod
     def stays(self, training: Training, weights: Tensors, hyper: Tensors) -> Collection[int]:

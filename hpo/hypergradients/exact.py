@@ -36,12 +36,11 @@ class Exact(Afterwards):
     Cost, in gradient evaluations: 4 T and what is computed again; memory: kept states (2 N numbers each for SGD).
     """
 
-    stacks = True
-
     def __init__(self, *, memory: float | Literal["all", "sqrt"] = "all") -> None:
         if memory not in ("all", "sqrt") and not (isinstance(memory, int | float) and 0 < memory < inf):
             raise ValueError(f"memory {memory!r} must be all, sqrt or a number of MiB above 0")
         self.memory = memory
+        self.stacks = memory in ("all", "sqrt")  # of a number of MiB each training has its own
 
     def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
         """4 a step, the steps that are computed again, and the validation gradient."""

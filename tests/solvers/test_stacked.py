@@ -123,6 +123,13 @@ def test_a_trace_is_shorter_and_the_same():
     assert found.__self__.code.count("torch.ops") == 3  # one product, one sum, one exponential
 
 
+def test_what_is_written_in_place_is_not_merged():
+    """Two equal tensors of which one is written are not equal afterwards; and a factor of 1 may change the type."""
+    a = torch.rand(3)
+    for function in (lambda a: [(a * 2).add_(1) + a * 2], lambda a: [(a > 0) * 1 + (a > -1) * 1]):
+        assert torch.equal(traced(function, a)(a)[0], function(a)[0])
+
+
 def test_a_function_that_looks_at_values_is_refused():
     with pytest.raises(RuntimeError):
         traced(lambda a: [a if a.sum() > 0 else -a], torch.ones(2))
