@@ -113,6 +113,47 @@ def test_a_worker_that_dies_with_a_stack_costs_each_trial_one_more_try_alone(tmp
     assert crashes == 4
 
 
+POISON = """
+import os, signal, torch
+
+class Poisoned(torch.nn.Linear):
+    def forward(self, x):
+        outputs = super().forward(x.flatten(1))
+        if x.shape[0] == 50 and float(outputs.detach().abs().max()) > 1e4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return outputs
+
+def net(shape, outputs):
+    return Poisoned(64, outputs)
+"""
+
+
+def test_a_training_that_kills_its_worker_takes_no_other_with_it(tmp_path, monkeypatch):
+    name = f"poison_{uuid.uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(POISON)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    problem = {**studies_small.study().canonical()["problem"], "model": f"{name}:net"}
+    space = {"learning_rate": {"per": "global", "low": 1e-4, "high": 1e6, "default": 1e-3}}
+    study = batched(methods=[{"name": "random"}], problem=problem, space=space, seeds=[0], budget={"trainings": 8})
+    found = run(study, f"sqlite:///{tmp_path}/hpo.db")
+    rates = {key: trial.proposal.values["learning_rate"][0] for key, trial in found.items()}
+    assert len(found) == 8
+    assert {rates[key] > 1e2 for key, trial in found.items() if trial.state == "failed"} == {True}
+    assert {rates[key] < 1e2 for key, trial in found.items() if trial.state == "complete"} == {True}
+
+
+def test_what_waits_for_company_is_forgotten_with_the_lease():
+    study = batched(methods=[{"name": "random"}], seeds=[0])
+    plan = preparation.plans(study, Serial(study.resources), None)["random/0"]
+    executor = Batched(study.resources, Serial(study.resources), 4)
+    task = Task(study, study.arms()[0], plan, Proposal(0, plan.space.defaults()), None)
+    future = executor.submit(worker.evaluate, task, None)
+    executor.forget()
+    assert future.cancelled()
+    assert executor.free == 4
+    assert executor.start() == []
+
+
 @contextmanager
 def started(arguments, storage):
     process = subprocess.Popen(
