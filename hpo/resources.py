@@ -19,7 +19,7 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
     """
 
     workers: Whole = Field(1, ge=1)
-    cpus: Whole = Field(1, ge=1)
+    cpus: Whole = Field(1, ge=1, le=1024)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus: Number = Field(0.0, ge=0.0, allow_inf_nan=False)
     gpu_memory: Number | None = Field(None, gt=0.0, allow_inf_nan=False)

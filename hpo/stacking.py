@@ -1,7 +1,8 @@
 """Whether the trainings of a study are stacked, and how many in a stack: decided by what their steps take here.
 
-`execution: batched` always does; `auto` where a study is long, has enough trials that may be under way at once, and a
-step of a stacked training was measured to be a good deal faster than one alone.
+`execution: batched` always does, and `auto` with `resources: {replicas: …}`; `auto` alone where a study is long, has
+enough trials that may be under way at once, and a step of a stacked training was measured to be a good deal faster than
+one alone.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def fitting(study: Study, plans: Mapping[str, Plan], executor: Executor, data_di
     if study.execution not in ("auto", "batched"):
         return executor
     if study.resources.replicas is not None:
-        return executor if study.execution == "auto" else Batched(study.resources, executor, study.resources.replicas)
+        return Batched(study.resources, executor, study.resources.replicas)
     arm, at_once = _widest(study, plans)
     most = -(-at_once // executor.slots)
     if most < 2 or (study.execution == "auto" and _evaluations(study, plans) < LONG):
@@ -65,7 +66,8 @@ def _widest(study: Study, plans: Mapping[str, Plan]) -> tuple[Arm, int]:
 
 def _at_once(study: Study, arm: Arm, plan: Plan) -> int:
     trials, batch = _trials(study, plan), strategy_for(arm, plan).batch
-    return trials if batch is None else min(batch, trials)
+    wanted = int(arm.method.options.get("batch", 1))  # CMA-ES likes one until it knows a loss
+    return trials if batch is None else min(max(batch, wanted), trials)
 
 
 def _trials(study: Study, plan: Plan) -> int:

@@ -51,7 +51,13 @@ def _checked(content: object, source: str) -> Study:
 
 def _faults(error: ValidationError) -> list[str]:
     lines = []
-    for fault in error.errors(include_url=False):
+    faults = error.errors(include_url=False)
+    for fault in faults:
+        inside = any(
+            len(f["loc"]) > len(fault["loc"]) and f["loc"][: len(fault["loc"])] == fault["loc"] for f in faults
+        )
+        if fault["type"] == "too_short" and inside:
+            continue  # what was there is what has the other fault
         path = [str(p) for p in fault["loc"] if p not in ("a perceptron", "a path", "bounds", "a word", "int", "float")]
         key = ".".join(path)
         if fault["type"] == "extra_forbidden":

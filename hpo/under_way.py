@@ -36,11 +36,9 @@ class _Running(NamedTuple):
         return f"{self.arm.label} trial {self.number}"
 
     @property
-    def left(self) -> float | None:
+    def lasts(self) -> float | None:
         """Seconds, if it takes as long as the arm's earlier trials did; None for the first."""
-        if not self.arm.closed:
-            return None
-        return max(0.0, self.arm.cost.seconds / self.arm.closed - (time.monotonic() - self.since))
+        return self.arm.cost.seconds / self.arm.closed if self.arm.closed else None
 
 
 class UnderWay:
@@ -73,8 +71,9 @@ class UnderWay:
     def _row(self, slot: int, trainings: list[_Running]) -> list[str]:
         first = trainings[0]
         what = first.title if len(trainings) == 1 else f"{len(trainings)} trainings, {first.title} …"
-        lefts = [one.left for one in trainings]
-        left = "" if None in lefts else f"{duration(max(left for left in lefts if left is not None))} left"
+        lasts = [one.lasts for one in trainings]  # each is its share of a stack
+        rest = sum(last for last in lasts if last is not None) - (time.monotonic() - first.since)
+        left = "" if None in lasts else f"{duration(max(0.0, rest))} left"
         held = first.place.memory()
         memory = "" if held is None else size(held)
         since = duration(max(1.0, time.monotonic() - first.since))

@@ -127,6 +127,8 @@ def _run(
     watcher = progress.watcher(screen, quiet)
     with preparation.prepared(study, data_dir, ray) as ready, Ledger.open(storage) as ledger:
         versions = installed()
+        if ready.executor.width > 1 and not quiet:
+            screen.print(f"trainings of one shape are stacked, up to {ready.executor.width} in a worker")
         if parent is not None:
             ledger.branch(parent, study, versions)
         try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from hpo.execution.place import Place
 from hpo.resources import Resources
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,6 +68,15 @@ def choose(execution: str, resources: Resources) -> str:
     if execution not in ("auto", "batched"):
         return execution
     return "processes" if resources.workers > 1 or resources.gpus else "serial"
+
+
+def warn_if_crowded(workers: int, cpus: int) -> None:
+    """Say so when so many workers of so many cores each are more than this machine has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers * cpus > cores:
+        log.warning(
+            "resources: %d workers of %d CPUs share %d cores and wait for one another: use fewer", workers, cpus, cores
+        )
 
 
 def done(function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:

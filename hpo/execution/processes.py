@@ -22,7 +22,7 @@ from multiprocessing.connection import wait
 from typing import Any, Literal
 
 from hpo.execution.cards import visible
-from hpo.execution.executor import P, T
+from hpo.execution.executor import P, T, warn_if_crowded
 from hpo.execution.packing import Request, pack
 from hpo.execution.place import Place
 from hpo.failures import BadStudy
@@ -48,7 +48,7 @@ class Processes:
 
     def __init__(self, resources: Resources) -> None:
         self.slots = resources.workers
-        _warn_if_crowded(resources)
+        warn_if_crowded(resources.workers, resources.cpus)
         self._cards = _pinned(resources)
         for name in THREADS:
             os.environ[name] = str(resources.cpus)
@@ -162,15 +162,6 @@ class Processes:
     def _pool(self, slot: int) -> ProcessPoolExecutor:
         begin = partial(_begin, self._cards[slot])
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=begin)
-
-
-def _warn_if_crowded(resources: Resources) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if resources.workers > 1 and resources.workers * resources.cpus > cores:
-        log.warning(
-            "resources: %d workers of %d CPUs share %d cores and wait for one another: use fewer",
-            resources.workers, resources.cpus, cores,
-        )  # fmt: skip
 
 
 def _pinned(resources: Resources) -> list[tuple[str, ...]]:

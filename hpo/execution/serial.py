@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from hpo.execution.executor import P, T, done
+from hpo.execution.executor import P, T, done, warn_if_crowded
 from hpo.execution.place import Place
 from hpo.resources import Resources
 
@@ -18,7 +18,7 @@ class Serial:
     machines = width = 1
 
     def __init__(self, resources: Resources) -> None:
-        del resources
+        warn_if_crowded(1, resources.cpus)
         self.slots = self.free = 1
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:

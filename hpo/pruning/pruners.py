@@ -136,6 +136,8 @@ def pruner_for(arm: Arm, points: int) -> Pruner | None:
         return None
     constructor, key = resolve(PRUNERS[choice.name]), f"methods.{arm.title}.pruner"
     given = options.checked(constructor, choice.options, key)
+    if points < 2:
+        raise BadStudy(f"{key}: a training of {points} step has no point at which it could be stopped: leave it out")
     try:
         return _made(constructor, points, arm.label, tuple(given.items()))
     except BadStudy as error:
