@@ -205,3 +205,9 @@ def test_nothing_heavy_is_imported() -> None:
     code = "import sys, hpo.pruning.pruners; print([m for m in ('torch', 'optuna') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_training_of_one_step_cannot_be_stopped():
+    study = studies_small.study(methods=[{"name": "random", "pruner": "asha"}])
+    with pytest.raises(BadStudy, match="a training of 1 step has no point at which it could be stopped"):
+        pruner_for(study.arms()[0], 1)

@@ -1,6 +1,7 @@
 """The study file: what it may say, and how every fault is named."""
 
 import pytest
+import studies_small
 
 from hpo import spec, study_file
 from hpo.failures import BadStudy
@@ -160,3 +161,13 @@ def test_a_file_that_is_not_there(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(BadStudy, match="is a mapping with the keys name, problem"):
         study_file.load(tmp_path / "list.yaml")
+
+
+def test_the_fault_of_an_only_method_is_one_line():
+    with pytest.raises(BadStudy) as caught:
+        study_file.parse(
+            studies_small.SMALL.replace("  - {name: drmad, krylov: 4, knots: 3}\n", "")
+            .replace("  - {name: tpe, per: layer, startup: 2}\n", "")
+            .replace("per: global}", "per: global, pruner: x}")
+        )
+    assert len(str(caught.value).splitlines()) == 1
