@@ -11,6 +11,7 @@ import studies_small
 
 from hpo import study as loop
 from hpo.execution.executor import done
+from hpo.execution.serial import Serial
 from hpo.preparation import Ready
 from hpo.progress import Quiet
 from hpo.space import Group, Piece, Space
@@ -40,12 +41,11 @@ def outcome(task: Task) -> Outcome:
     return Outcome("complete", float(task.proposal.values["learning_rate"][0]), 0.0, cost=COST)
 
 
-class Instant:
+class Instant(Serial):
     """An executor that does not train; `told` is called before each trial."""
 
-    slots = 1
-
-    def __init__(self, told: Callable[[Task, Desk], None]) -> None:
+    def __init__(self, study: Study, told: Callable[[Task, Desk], None]) -> None:
+        super().__init__(study.resources)
         self._told = told
 
     def submit(self, function: Callable[..., Any], *args: Any, **named: Any) -> Future[Any]:
@@ -53,11 +53,9 @@ class Instant:
         self._told(*args)
         return done(outcome, args[0])
 
-    def close(self, wait: bool = True) -> None: ...
-
 
 def run(ledger: Ledger, study: Study, told: Callable[[Task, Desk], None]) -> None:
     """Until every arm has spent its budget."""
     plan = Plan(Space((RATE,)), COST.gradient_evaluations, 0, {}, (1, 1, 1), 1)
-    ready = Ready(study, None, Instant(told), {arm.label: plan for arm in study.arms()})
+    ready = Ready(study, None, Instant(study, told), {arm.label: plan for arm in study.arms()})
     loop.run(ready, ledger, Quiet(), {})
