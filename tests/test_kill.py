@@ -109,7 +109,7 @@ def test_an_interrupt_saves_the_trainings_and_they_go_on(tmp_path, sent, workers
     process = started(["run", str(tmp_path / "small.yaml")], storage)
     while process.poll() is None and closed(path) < 1:
         time.sleep(0.02)
-    time.sleep(1.0)
+    time.sleep(1.5)
     (os.killpg if sent == signal.SIGINT else os.kill)(process.pid, sent)
     _, error = process.communicate(timeout=120)
     assert (process.returncode, error) == (130, "hpo: interrupted; finished trials are kept\n")
