@@ -50,7 +50,6 @@ def fitting(study: Study, plans: Mapping[str, Plan], executor: Executor, data_di
     width = min(seconds, key=seconds.__getitem__)
     if width == 1 or (study.execution == "auto" and seconds[1] < FASTER * seconds[width]):
         return executor
-    log.info("%d trainings in a stack: a step takes %.3g times less", width, seconds[1] / seconds[width])
     return Batched(study.resources, executor, width)
 
 

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 import torch
 
 from hpo import arithmetic, interruption
-from hpo.evaluation import evaluate, save_interrupted, stops
+from hpo.evaluation import evaluate, save_interrupted, searched, stops
 from hpo.failures import BadStorage
 from hpo.hypergradients.afterwards import Afterwards
 from hpo.hypergradients.kept import Kept, States
 from hpo.hypergradients.training import Derivative, begun, onwards
-from hpo.placement import place
 from hpo.problems.imported import said
 from hpo.recipe import recipe
 from hpo.saving import OFTEN, Saving, bytes_of
@@ -98,8 +97,7 @@ def _parted(tasks: Sequence[Task], desks: Sequence[Desk | None]) -> list[tuple[H
             continue  # it goes on from its checkpoint, which stands at a step of its own
         try:
             made = recipe(task.study, task.arm, task.data_dir)
-            like = next(iter(made.problem.weights.values()))
-            one = Replica(made, place(task.plan.space, task.proposal.values, made.fixed, like))
+            one = Replica(made, searched(made, task.plan.space, task.proposal.values)[1])
         except Exception:  # whatever the user's code raises: alone it fails again, and that is its outcome
             continue
         derivative = (task.proposal.derivative, repr(made.derivative and sorted(made.settings.items())))
@@ -164,12 +162,12 @@ class _Stacking:
     def _trained(self) -> States:
         """The states of the training, run to its end or until none is worth going on with."""
         training, weights, hyper = self.stack
-        alone, stays = self.members[0].replica, set[int]()
+        alone, stays, due = self.members[0].replica, set[int](), points(training.steps)
         if self.derivative is not None:
             stays = set(self.derivative.stays(alone.made.training, alone.made.problem.weights, alone.hyper))
         states = begun(training, weights, hyper, self.kept)
         for step, state in onwards(training, hyper, states, stops(training.steps), stays):
-            if step in points(training.steps):
+            if step in due:
                 self._look(step, state)
                 if not any(member.growing for member in self.members):
                     break
