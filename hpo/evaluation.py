@@ -25,7 +25,7 @@ from hpo.scoring import Trained, even, failed, outcome, point, points, pruned
 from hpo.space import Space, resolve
 from hpo.spec import Arm, Study
 from hpo.storage.desk import Desk, TakenOver
-from hpo.task import OutOfMemory, Plan, Task
+from hpo.task import InputRow, OutOfMemory, Plan, Task
 from hpo.trial import Cost, Outcome, Values
 from solvers.solver import State
 from solvers.vectors import finite
@@ -52,7 +52,8 @@ def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
     rows = (len(problem.train.targets), len(problem.validation.targets), len(problem.test.targets))
     count = sum(w.numel() for w in problem.weights.values())
     settings = {**made.settings, "fixed": made.fixed, "training_steps": training.steps}
-    return Plan(space, charge * made.share, memory, settings, rows, count)
+    row = InputRow(tuple(problem.train.inputs.shape[1:]), problem.columns)
+    return Plan(space, charge * made.share, memory, settings, rows, count, row)
 
 
 def _begun(made: Recipe, space: Space, key: str) -> None:

@@ -126,4 +126,4 @@ def store(ready: Ready, ledger: Ledger, versions: Mapping[str, str]) -> None:
     for arm in ready.study.arms():
         plan = ready.plans[arm.label]
         settings = {**strategy_for(arm, plan).settings, **plan.derivative}
-        ledger.describe(ready.study.name, arm.label, plan.space, settings)
+        ledger.describe(ready.study.name, arm.label, plan.space, settings, plan.inputs)

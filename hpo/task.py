@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpo.space import Space
 from hpo.spec import Arm, Study
 from hpo.trial import Proposal
+
+
+class InputRow(NamedTuple):
+    """One row of inputs as the network gets it: its shape, and the names of its columns, if they have names."""
+
+    shape: tuple[int, ...]
+    names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -17,7 +24,7 @@ class Plan:
     """What an arm amounts to: its resolved space and the charge of one trial, in gradient evaluations.
 
     `memory`: bytes its hypergradient holds. `derivative`: the options of its hypergradient method. `rows`: training,
-    validation, test. `parameters`: weights in the model.
+    validation, test. `parameters`: weights in the model. `inputs`: what a row of them looks like.
     """
 
     space: Space
@@ -26,6 +33,7 @@ class Plan:
     derivative: Mapping[str, Any]
     rows: tuple[int, int, int]
     parameters: int
+    inputs: InputRow | None = None
 
 
 CURVE_POINTS = 10

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo.failures import BadData
-from hpo.problems.dataset import Inputs, Part, Prepare, Records
-
-Array32 = NDArray[np.float32]
+from hpo.problems.dataset import Inputs, Part, Prepare, Prepared, Records
 
 
 def scaled(highest: float) -> Prepare:
     """x / highest: nothing is fitted."""
 
-    def prepare(training: Inputs) -> Callable[[Inputs], Array32]:
+    def prepare(training: Inputs) -> Prepared:
         del training
-        return lambda inputs: np.divide(inputs, highest, dtype=np.float32)
+        return Prepared(lambda inputs: np.divide(inputs, highest, dtype=np.float32))
 
     return prepare
 
 
-def standardised(training: Inputs) -> Callable[[Inputs], Array32]:
+def standardised(training: Inputs, columns: Sequence[str] | None = None) -> Prepared:
     """(x − mean) / deviation of each training column; a column without deviation is only centred."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(np.asarray(training, dtype=np.float64))
-    return lambda inputs: np.asarray(scaler.transform(np.asarray(inputs, dtype=np.float64)), dtype=np.float32)
+    return Prepared(
+        lambda inputs: np.asarray(scaler.transform(np.asarray(inputs, dtype=np.float64)), dtype=np.float32),
+        None if columns is None else tuple(columns),
+    )
 
 
 def records(name: str, content: Mapping[str, NDArray[Any]]) -> Records:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 
 from hpo.problems.arrays import scaled, standardised
@@ -27,9 +30,7 @@ class BreastCancer:
         del folders
         from sklearn.datasets import load_breast_cancer
 
-        inputs, targets = load_breast_cancer(return_X_y=True)
-        rows = Part(np.asarray(inputs), np.asarray(targets))
-        return Records("breast-cancer", rows, standardised, names=("malignant", "benign"))
+        return _table("breast-cancer", load_breast_cancer(), ("malignant", "benign"))
 
 
 class Wine:
@@ -39,8 +40,7 @@ class Wine:
         del folders
         from sklearn.datasets import load_wine
 
-        inputs, targets = load_wine(return_X_y=True)
-        return Records("wine", Part(np.asarray(inputs), np.asarray(targets)), standardised)
+        return _table("wine", load_wine())
 
 
 class Diabetes:
@@ -50,5 +50,11 @@ class Diabetes:
         del folders
         from sklearn.datasets import load_diabetes
 
-        inputs, targets = load_diabetes(return_X_y=True)
-        return Records("diabetes", Part(np.asarray(inputs), np.asarray(targets)), standardised)
+        return _table("diabetes", load_diabetes())
+
+
+def _table(name: str, found: Any, names: tuple[str, ...] = ()) -> Records:
+    """A Bunch of scikit-learn: a table of numbers whose columns have names."""
+    columns = [str(column) for column in found.feature_names]
+    rows = Part(np.asarray(found.data), np.asarray(found.target))
+    return Records(name, rows, partial(standardised, columns=columns), names=names)

@@ -24,11 +24,23 @@ if TYPE_CHECKING:
 Inputs: TypeAlias = "NDArray[Any] | pd.DataFrame"
 """Raw rows: an array `[N, …]`, or a table with named columns."""
 
-Prepare: TypeAlias = "Callable[[Inputs], Callable[[Inputs], NDArray[np.float32]]]"
-"""Raw training inputs → the map from any raw inputs to float32 arrays `[N, F]` or `[N, C, H, W]`."""
+Prepare: TypeAlias = "Callable[[Inputs], Prepared]"
+"""Raw training inputs → how any raw inputs become numbers."""
 
 Folders = tuple[Path, ...]
 """Where relative paths are looked for, in this order."""
+
+
+class Prepared(NamedTuple):
+    """The map from raw inputs to float32 arrays `[N, F]` or `[N, C, H, W]`; the names of its F columns, if they have
+    names (`age`; one value of a category: `job=clerk`).
+    """
+
+    numbers: Callable[[Inputs], NDArray[np.float32]]
+    columns: tuple[str, ...] | None = None
+
+    def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
+        return self.numbers(inputs)
 
 
 class Part(NamedTuple):

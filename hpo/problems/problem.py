@@ -35,6 +35,7 @@ class Problem(NamedTuple):
     `[N]` for a classification, float32 `[N, D]` for a regression. `criterion(outputs, targets)` is the mean
     cross-entropy in nats, or the mean squared error in units of the training targets' variance;
     `loss(weights, hyper, batch)` is the criterion of the network's outputs on a batch, without any penalty.
+    `columns`: the names of the inputs' columns, if they have names.
     """
 
     network: Network
@@ -47,6 +48,7 @@ class Problem(NamedTuple):
     test: Batch
     task: str
     classes: tuple[str, ...]
+    columns: tuple[str, ...] | None = None
 
 
 def build(spec: spec.Problem, batch_size: int, seed: int, data_dir: Path | None, device: str = "cpu") -> Problem:
@@ -55,7 +57,8 @@ def build(spec: spec.Problem, batch_size: int, seed: int, data_dir: Path | None,
     Raises BadData or BadStudy, in one line, for what cannot be loaded, split, built or learnt.
     """
     data = load(spec.data, data_dir, spec.task)
-    train, validation, test = (_batch(part, device) for part in divide(data, spec.split, seed))
+    *parts, columns = divide(data, spec.split, seed)
+    train, validation, test = (_batch(part, device) for part in parts)
     if isinstance(spec.model, str):
         network, weights = module(spec.model, train.inputs[:SAMPLE].cpu(), data.outputs, seed, device)
     else:
@@ -79,6 +82,7 @@ def build(spec: spec.Problem, batch_size: int, seed: int, data_dir: Path | None,
         test,
         data.task,
         data.classes,
+        columns,
     )
 
 

@@ -26,11 +26,15 @@ class Cut(NamedTuple):
 
 
 class Division(NamedTuple):
-    """The three parts as arrays: inputs float32 `[N, …]`; targets int64 `[N]` or float32 `[N, D]`."""
+    """The three parts as arrays: inputs float32 `[N, …]`; targets int64 `[N]` or float32 `[N, D]`.
+
+    `columns`: the names of the inputs' columns, if they have names.
+    """
 
     train: Part
     validation: Part
     test: Part
+    columns: tuple[str, ...] | None = None
 
 
 def rows(name: str, total: int, split: Split, own_test: bool, seed: int) -> Cut:
@@ -72,7 +76,8 @@ def divide(data: Dataset, split: Split, seed: int) -> Division:
     inputs = data.prepare(train.inputs)
     targets = _measured(data, train.targets)
     parts = [train, validation, rest if data.test is None else data.test]
-    return Division(*(Part(np.ascontiguousarray(inputs(p.inputs)), targets(p.targets)) for p in parts))
+    train, validation, test = (Part(np.ascontiguousarray(inputs(p.inputs)), targets(p.targets)) for p in parts)
+    return Division(train, validation, test, inputs.columns)
 
 
 def _measured(data: Dataset, training: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:

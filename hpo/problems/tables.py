@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo.failures import BadData, unknown
-from hpo.problems.dataset import Inputs, Part, Records
+from hpo.problems.dataset import Inputs, Part, Prepared, Records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +112,7 @@ def _values(targets: object) -> NDArray[Any]:
     return frame.astype(object).where(frame.notna(), None).to_numpy()
 
 
-def encoded(training: Inputs) -> Callable[[Inputs], NDArray[np.float32]]:
+def encoded(training: Inputs) -> Prepared:
     """The map from a table to `[N, F]`, fitted on the training rows: imputed, standardised, one-hot."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
@@ -131,4 +130,6 @@ def encoded(training: Inputs) -> Callable[[Inputs], NDArray[np.float32]]:
     )
     columns = ColumnTransformer([("numbers", numeric, numbers), ("others", categorical, others)], sparse_threshold=0)
     columns.fit(training)
-    return lambda inputs: np.asarray(columns.transform(inputs), dtype=np.float32)
+    values = columns.named_transformers_["others"][-1].categories_ if others else []
+    names = [f"{key}={value}" for key, own in zip(others, values, strict=True) for value in own]
+    return Prepared(lambda inputs: np.asarray(columns.transform(inputs), dtype=np.float32), (*numbers, *names))

@@ -30,7 +30,9 @@ def copy(session: Session, parent: StudyRow, child: StudyRow, arms: Sequence[Arm
     reading.locked(session, parent.id)  # the trials and what the arms say of them are of one moment
     for arm in arms:
         old, new = (reading.arm_row(session, name, arm.label) for name in (parent.name, child.name))
-        for column in ("settings", "space", "next_number", "running", "trainings", "gradient_evaluations", "seconds"):
+        for column in (
+            "settings", "space", "inputs", "next_number", "running", "trainings", "gradient_evaluations", "seconds",
+        ):  # fmt: skip
             setattr(new, column, getattr(old, column))
         session.flush()
         trials = _columns(TrialRow, "id", "arm_id", "lease")

@@ -91,6 +91,8 @@ def attend(session: Session, study: StudyRow, worker: str | None, slots: int, no
     row = LeaseRow(study_id=study.id, worker=name, slots=slots, beat=now, **here._asdict())
     session.add(row)
     session.flush()
+    detail = {"worker": name, "host": here.host, "process": here.pid, "slots": slots}  # the lease itself will be gone
+    session.add(EventRow(study_id=study.id, lease=row.id, kind="attended", detail=detail))
     return Lease(row.id, study.name, study.id, name)
 
 

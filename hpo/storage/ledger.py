@@ -36,8 +36,18 @@ from hpo.storage.engine import Database
 from hpo.storage.heartbeat import beating
 from hpo.storage.leases import USUAL, Lease, Times, Watch
 from hpo.storage.patience import patient
-from hpo.storage.records import ArmRecord, Standing, StudyRecord, StudySummary, TrialRecord, described
+from hpo.storage.records import (
+    ArmRecord,
+    RunRecord,
+    Standing,
+    StudyRecord,
+    StudySummary,
+    TrialRecord,
+    described,
+    row_described,
+)
 from hpo.storage.tables import ArmState, Broken, StudyRow, now
+from hpo.task import InputRow
 from hpo.trial import Outcome, Proposal, Trial
 
 log = logging.getLogger(__name__)
@@ -105,11 +115,13 @@ class Ledger:
             branching.adopt(session, reading.arm_row(session, study, arm), trials, origin)
 
     @patient
-    def describe(self, study: str, arm: str, space: Space, settings: Mapping[str, Any]) -> None:
-        """Stores what became known of an arm: its resolved space and its method's settings (plain JSON values)."""
+    def describe(
+        self, study: str, arm: str, space: Space, settings: Mapping[str, Any], inputs: InputRow | None = None
+    ) -> None:
+        """Stores what became known of an arm: its space, resolved; its settings (plain JSON values); its inputs."""
         with self._database.write() as session:
             row = reading.arm_row(session, study, arm)
-            row.space, row.settings = described(space), dict(settings)
+            row.space, row.settings, row.inputs = described(space), dict(settings), row_described(inputs)
 
     @contextmanager
     def attend(self, study: str, slots: int, worker: str | None = None) -> Iterator[Lease]:
@@ -264,3 +276,8 @@ class Ledger:
         """Every arm's trials by number, without their arrays."""
         with self._database.read() as session:
             return reading.figures(session, study)
+
+    def attendance(self, study: str) -> dict[int, RunRecord]:
+        """The runs that have worked on a study by the number of their lease, which their trials have."""
+        with self._database.read() as session:
+            return reading.attendance(session, study)

@@ -18,8 +18,8 @@ from hpo.failures import BadInput, BadStorage, unknown
 from hpo.spec import Study
 from hpo.storage import arrays
 from hpo.storage.leases import alive, leases
-from hpo.storage.records import ArmRecord, Standing, StudyRecord, StudySummary, TrialRecord
-from hpo.storage.tables import ArmRow, ArrayRow, LeaseRow, StudyRow, TrialRow
+from hpo.storage.records import ArmRecord, RunRecord, Standing, StudyRecord, StudySummary, TrialRecord
+from hpo.storage.tables import ArmRow, ArrayRow, EventRow, LeaseRow, StudyRow, TrialRow
 from hpo.trial import Cost, Outcome, Proposal, Trial
 
 IS_WEIGHT: ColumnElement[bool] = ArrayRow.name.startswith("weights/", autoescape=True)
@@ -134,7 +134,7 @@ def studies(session: Session, clock: float) -> list[StudySummary]:
 def arms(session: Session, study: str) -> list[ArmRecord]:
     """The arms of a study in its order."""
     return [
-        ArmRecord(a.label, a.title, a.method, a.solver, a.per, a.seed, a.state, a.settings, a.space)
+        ArmRecord(a.label, a.title, a.method, a.solver, a.per, a.seed, a.state, a.settings, a.space, a.inputs)
         for a in arm_rows(session, study)
     ]
 
@@ -142,7 +142,7 @@ def arms(session: Session, study: str) -> list[ArmRecord]:
 def figures(session: Session, study: str) -> dict[str, list[TrialRecord]]:
     """Every arm's trials by number, without their arrays."""
     by_arm: dict[int, list[TrialRecord]] = {}
-    columns = select(*(c for c in TrialRow.__table__.columns if c.name not in ("id", "lease")))
+    columns = select(*(c for c in TrialRow.__table__.columns if c.name != "id"))
     of_study = columns.join(ArmRow, ArmRow.id == TrialRow.arm_id).where(ArmRow.study_id == study_row(session, study).id)
     for row in session.execute(of_study.order_by(TrialRow.arm_id, TrialRow.number)):
         by_arm.setdefault(row.arm_id, []).append(
@@ -161,9 +161,20 @@ def figures(session: Session, study: str) -> dict[str, list[TrialRecord]]:
                 opened=row.opened,
                 closed=row.closed,
                 origin=row.origin,
+                lease=row.lease,
             )
         )
     return {a.label: by_arm.get(a.id, []) for a in arm_rows(session, study)}
+
+
+def attendance(session: Session, study: str) -> dict[int, RunRecord]:
+    """Every run that had a lease of the study, by the lease's number."""
+    noted = select(EventRow.lease, EventRow.detail, EventRow.at).where(EventRow.kind == "attended")
+    of_study = noted.where(EventRow.study_id == study_id(session, study)).order_by(EventRow.id)
+    return {
+        row.lease: RunRecord(row.detail["worker"], row.detail["host"], row.detail["process"], row.at)
+        for row in session.execute(of_study)
+    }
 
 
 def standing(session: Session, study: str) -> dict[str, Standing]:

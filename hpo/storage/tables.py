@@ -33,17 +33,19 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from hpo.trial import TrialState
 
-VERSION = "0004"
+VERSION = "0005"
 
 RUNNING = "state = 'running'"
 
 ArmState = Literal["open", "complete", "failed"]
 """`open` until `Ledger.finish`; a changed budget opens a finished arm again."""
 
-EventKind = Literal["begun", "extended", "lost", "crashed", "exhausted", "interrupted", "refused", "imported"]
-"""What happened to a study (`begun`, `extended`) or to a trial: its run was `lost` (killed, or no longer heard of), its
-worker `crashed` or `exhausted` the memory of a card, it was `interrupted`, what a late writer brought was `refused`, it
-was `imported`."""
+EventKind = Literal[
+    "begun", "extended", "attended", "lost", "crashed", "exhausted", "interrupted", "refused", "imported"
+]  # fmt: skip
+"""What happened to a study (`begun`, `extended`, `attended` by a run) or to a trial: its run was `lost` (killed, or no
+longer heard of), its worker `crashed` or `exhausted` the memory of a card, it was `interrupted`, what a late writer
+brought was `refused`, it was `imported`."""
 
 Broken = Literal["crashed", "exhausted"]
 """What a worker does to a trial."""
@@ -100,7 +102,8 @@ class StudyRow(Table):
 
 
 class ArmRow(Table):
-    """One (method, solver, seed) of a study. `space` lists the resolved groups: name, per, low, high, …, size.
+    """One (method, solver, seed) of a study. `space` lists the resolved groups: name, per, low, high, …, size, pieces;
+    `inputs`: the shape of a row of inputs and the names of its columns (see `records.py`).
 
     `next_number`: of the trial to come; `running`: how many run. `trainings`, `gradient_evaluations` and `seconds` are
     what its closed trials cost, the time to ask included. A claim compares and sets all of these at once.
@@ -120,6 +123,7 @@ class ArmRow(Table):
     seed: Mapped[int]
     settings: Mapped[dict[str, Any]]
     space: Mapped[list[Any]]
+    inputs: Mapped[dict[str, Any] | None]
     state: Mapped[ArmState] = mapped_column(Text)
     next_number: Mapped[int] = mapped_column(default=0, server_default="0")
     running: Mapped[int] = mapped_column(default=0, server_default="0")

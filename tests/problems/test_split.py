@@ -87,7 +87,7 @@ def test_inputs_and_targets_stay_together():
     data = numbered(40, targets=y)
     parts = divide(data, Split(train=20, validation=10), 1)
     fitted = y[parts.train.inputs[:, 0].astype(int)]
-    for part in parts:
+    for part in parts[:3]:
         expected = (y[part.inputs[:, 0].astype(int)] - fitted.mean()) / fitted.std()
         assert np.allclose(part.targets[:, 0], expected, atol=1e-5)
         assert (part.inputs.dtype, part.targets.dtype) == (np.float32, np.float32)

@@ -94,6 +94,16 @@ def test_files_that_are_no_csv(here):
             load(name)
 
 
+def test_prepared_columns_have_names(here):
+    (here / "a.csv").write_text("b,job,gap,age,target\nu,clerk,,1,0\nv,smith,,?,1\nu,,,3,0\n")
+    found = load("a.csv").rows.inputs
+    prepared = load("a.csv").prepare(found)
+    assert prepared.columns == ("gap", "age", "b=u", "b=v", "job=clerk", "job=smith")
+    assert prepared(found).shape == (3, len(prepared.columns))
+    assert load("a.csv").prepare(found[["age"]]).columns == ("age",)
+    assert load("a.csv").prepare(found[["job"]]).columns == ("job=clerk", "job=smith")
+
+
 class OpenML(urllib.request.BaseHandler):
     """What openml.org answers, for one small data set called `tiny` and one without a target called `aimless`."""
 
@@ -203,6 +213,9 @@ def test_openml_sets_without_a_target(here, network):
 def test_real_tables(real, name, rows, task, outputs, features):
     found = load(f"tabular/{name}.csv.gz", real)
     assert (len(found.rows.targets), found.task, found.outputs) == (rows, task, outputs)
-    inputs = found.prepare(found.rows.inputs)(found.rows.inputs)
+    prepared = found.prepare(found.rows.inputs)
+    inputs = prepared(found.rows.inputs)
     assert inputs.shape == (rows, features)
+    assert prepared.columns is not None
+    assert len(set(prepared.columns)) == features
     assert np.isfinite(inputs).all()

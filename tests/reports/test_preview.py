@@ -45,7 +45,10 @@ def test_every_key_of_an_arm(study: Study) -> None:
         "memory_bytes": 6 * 2**20,
         "trials": 30,
         "seconds": 90.0,
-        "space": [{"name": "l2", "per": "neuron", "low": 1e-6, "high": 1.0, "default": 1e-3, "log": True, "size": 3}],
+        "space": [
+            {"name": "l2", "per": "neuron", "low": 1e-6, "high": 1.0, "default": 1e-3, "log": True, "size": 3}
+            | {"pieces": []}
+        ],
     }
 
 

@@ -21,6 +21,7 @@ from hpo.storage import arrays
 from hpo.storage.ledger import Ledger
 from hpo.storage.records import Standing
 from hpo.storage.tables import ArmRow, EventRow, StudyRow, Table, TrialRow, VersionRow
+from hpo.task import InputRow
 from hpo.trial import Cost, Outcome, Proposal
 
 
@@ -39,13 +40,17 @@ def test_a_study_comes_back_as_it_was(begun: Ledger, study: Study) -> None:
     ]
 
 
-def test_an_arm_is_described_without_its_pieces(begun: Ledger) -> None:
+def test_an_arm_is_described_with_the_place_of_its_values(begun: Ledger) -> None:
     group = Group("l2", "neuron", 1e-6, 1.0, 1e-3, True, 114, (Piece("l2.layers.0.weight", 0, 114, (1, 114)),))
-    begun.describe("digits", ARM, Space((group,)), {"rate": 0.3, "betas": [0.8, 0.99]})
+    row = InputRow((2,), ("age", "job=clerk"))
+    begun.describe("digits", ARM, Space((group,)), {"rate": 0.3, "betas": [0.8, 0.99]}, row)
     arm = begun.arms("digits")[0]
+    assert arm.inputs == {"shape": [2], "names": ["age", "job=clerk"]}
+    assert begun.arms("digits")[1].inputs is None
     assert arm.settings == {"rate": 0.3, "betas": [0.8, 0.99]}
     assert arm.space == [
         {"name": "l2", "per": "neuron", "low": 1e-6, "high": 1.0, "default": 1e-3, "log": True, "size": 114}
+        | {"pieces": [{"weight": "layers.0.weight", "start": 0, "stop": 114, "shape": [1, 114]}]}
     ]
 
 

@@ -111,7 +111,9 @@ def test_an_old_database_reads_as_before(old_url: str, old: Path) -> None:
     assert upgrade(old_url) == (VERSION, VERSION)
 
 
-def test_an_old_study_file_is_read_with_the_names_of_today(old_url: str) -> None:
+@pytest.mark.parametrize("old", FILES[:3], indirect=True, ids=["0001", "0002", "0003"])
+def test_an_old_study_file_is_read_with_the_names_of_today(old_url: str, old: Path) -> None:
+    del old
     with connected(old_url) as connection:
         before = {name: json.loads(spec) for name, spec in _specs(connection)}
     upgrade(old_url)
