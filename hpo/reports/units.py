@@ -35,3 +35,8 @@ def size(given: float) -> str:
         if given < 1000:
             return f"{given:.0f} {unit}" if given >= 100 else f"{given:.1f} {unit}"
     return f"{given / 1024:.1f} GiB"
+
+
+def seeds(n: int) -> str:
+    """1 seed, 5 seeds."""
+    return "1 seed" if n == 1 else f"{n} seeds"

@@ -17,10 +17,12 @@ def proposal(number: int) -> Proposal:
     return Proposal(number, {"l2": np.array([1e-3, 1e-2, 1.0]), "learning_rate": np.array([0.05])}, None)
 
 
-def record(ledger: Ledger, arm: str, number: int, validation: float, test: float) -> None:
+def record(
+    ledger: Ledger, arm: str, number: int, validation: float, test: float, study: str = "digits", cost: float = 600.0
+) -> None:
     failure = None if math.isfinite(validation) else "diverged: the validation loss is not finite"
-    outcome = Outcome("complete", validation, test, 0.9, cost=Cost(1, 600.0, 2.0), failure=failure)
-    with ledger.attend("digits", 1) as lease:
+    outcome = Outcome("complete", validation, test, 0.9, cost=Cost(1, cost, 2.0), failure=failure)
+    with ledger.attend(study, 1) as lease:
         claim = ledger.claim(lease, arm, proposal(number), 0.5, FREE)
         assert claim is not None
         assert ledger.close_trial(claim, outcome)

@@ -33,32 +33,22 @@ def test_a_trial_is_selected_by_validation_alone(
     assert comparison.select(complete, validation) == chosen
 
 
-def test_ranks_by_hand() -> None:
-    losses = np.array([[0.1, 0.5, 0.2], [0.2, 0.5, NAN], [0.3, 0.4, NAN], [0.4, INF, NAN]])
-    #                   ranks:  1 2 3 4      2.5 2.5 1 4    1 3 3 3
-    assert comparison.mean_ranks(losses) == pytest.approx([4.5 / 3, 7.5 / 3, 7 / 3, 11 / 3])
-
-
-def test_seeds_without_any_figure_do_not_count() -> None:
-    losses = np.array([[0.1, NAN], [0.2, NAN]])
-    assert comparison.mean_ranks(losses) == pytest.approx([1, 2])
-    assert np.isnan(comparison.mean_ranks(np.full((2, 3), NAN))).all()
-
-
-@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.0, INF]), min_size=1, max_size=12))
-def test_ranks_are_those_of_scipy(values: list[float]) -> None:
-    ranks = comparison.mean_ranks(np.array(values)[:, None])
-    assert np.array_equal(ranks, scipy.stats.rankdata(values))
-
-
 def test_a_pair_by_hand() -> None:
     a = np.array([1.0, 2.0, 3.0, NAN, 1.0, NAN])
     b = np.array([2.0, 2.0, 1.0, 5.0, NAN, NAN])
     pair = comparison.compare(a, b)
     assert pair[:5] == (5, 2, 1, 2, 0.0)  # differences where both are finite: −1, 0, 2
-    assert pair.ci95 == (-1.0, 2.0)
-    assert pair.p_value is None
-    assert pair.note == "5 seeds: below 6 no p-value can be under 0.05, and the interval is too narrow"
+    assert pair.median_reduction == 0.0  # of 1 − 1/2, 0, 1 − 3/1
+    # Ranks of the differences −1, 0 (dropped), 2, −∞, ∞: −1 and 2 are first and second, the infinite two share 3.5.
+    assert pair.effect_size == pytest.approx((1 - 2) / 10)
+    assert (pair.ci95, pair.reduction_ci95, pair.p_value) == (None, None, None)
+    assert pair.note == "5 pairs: below 6 there is neither a p-value under 0.05 nor a 95 % interval"
+
+
+def test_reductions_are_shares_of_a_positive_loss() -> None:
+    pair = comparison.compare(np.array([0.9, 0.5, 1.0, -1.0]), np.array([1.0, 1.0, 0.0, -2.0]))
+    assert pair.median_reduction == pytest.approx((0.1 + 0.5) / 2)
+    assert comparison.compare(np.array([1.0]), np.array([0.0])).median_reduction is None
 
 
 def test_a_pair_without_anything_to_compare() -> None:
@@ -79,7 +69,7 @@ def test_six_wins_of_six_are_the_first_that_can_matter() -> None:
 def test_a_method_that_fails_is_worse_than_any_number() -> None:
     a, b = np.zeros(8), np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, NAN, NAN])
     pair = comparison.compare(a, b)
-    assert (pair.wins, pair.median_difference) == (8, -3.5)
+    assert (pair.wins, pair.median_difference, pair.effect_size) == (8, -3.5, 1.0)
     # Ranks 1 … 6 and twice 7.5, all of one sign: the farthest of 2⁸ outcomes on either side.
     assert pair.p_value == pytest.approx(2 / 2**8)
     assert comparison.compare(b, b).p_value == 1.0
@@ -121,14 +111,50 @@ def test_a_hundred_pairs_are_counted_out_too() -> None:
     assert comparison.signed_rank(differences) == pytest.approx(expected, rel=0.05)
 
 
-def test_the_interval_of_a_median() -> None:
+def test_the_interval_of_a_median_by_hand() -> None:
+    # n = 6: the lowest and the highest hold the median in 1 − 2/64 = 96.9 % of samples, the next in 78.1 %. Between
+    # them: (0.96875 − 0.95)/(0.96875 − 0.78125) = 0.1, a weight of 5·0.1/(1 + 4·0.1) = 0.357.
+    values = np.array([5.0, 1.0, 4.0, 2.0, 6.0, 3.0])
+    assert comparison.median_interval(values) == pytest.approx((1 + 5 / 14, 6 - 5 / 14))
+    assert comparison.median_interval(np.full(9, 0.3)) == (0.3, 0.3)
+    assert comparison.median_interval(values[:5]) is None
+
+
+def test_of_many_values_the_interval_is_the_bootstraps() -> None:
     differences = np.random.default_rng(0).normal(1.0, 1.0, size=200)
-    low, high = comparison.median_interval(differences)
-    assert low < np.median(differences) < high
     expected = scipy.stats.bootstrap((differences,), np.median, method="percentile", rng=np.random.default_rng(5))
-    assert (low, high) == pytest.approx(tuple(expected.confidence_interval), abs=0.03)
-    assert comparison.median_interval(differences) == (low, high)
-    assert comparison.median_interval(np.ones(3)) == (1.0, 1.0)
+    assert comparison.median_interval(differences) == pytest.approx(tuple(expected.confidence_interval), abs=0.03)
+
+
+LOSSES = st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.0, INF, NAN]) | st.floats(0.01, 100.0)
+
+
+@given(st.lists(st.tuples(LOSSES, LOSSES), max_size=14))
+def test_a_pair_read_the_other_way_says_the_same(losses: list[tuple[float, float]]) -> None:
+    a, b = np.array(losses).reshape(-1, 2).T
+    there, back = comparison.compare(a, b), comparison.compare(b, a)
+    assert there.wins + there.ties + there.losses == there.n == back.n
+    assert (there.wins, there.ties, there.losses) == (back.losses, back.ties, back.wins)
+    assert (there.p_value, there.note) == (back.p_value, back.note)
+    if there.median_difference is not None:
+        assert there.median_difference == -back.median_difference
+    if there.ci95 is not None:
+        assert there.ci95 == (-back.ci95[1], -back.ci95[0])
+        assert there.ci95[0] <= there.median_difference <= there.ci95[1]
+    if there.n:
+        assert there.effect_size == pytest.approx(-back.effect_size, abs=1e-12)
+        assert -1 <= there.effect_size <= 1
+
+
+@given(st.lists(st.none() | st.floats(0, 1), max_size=12))
+def test_holm_is_monotone_and_never_below_what_it_adjusts(p_values: list[float | None]) -> None:
+    adjusted = comparison.holm(p_values)
+    pairs = sorted((p, q) for p, q in zip(p_values, adjusted, strict=True) if p is not None)
+    assert [q is None for q in adjusted] == [p is None for p in p_values]
+    assert all(p <= q <= 1 for p, q in pairs)
+    assert [q for _, q in pairs] == sorted(q for _, q in pairs)
+    if pairs:
+        assert pairs[0][1] == pytest.approx(min(1.0, len(pairs) * pairs[0][0]))
 
 
 def test_holm_by_hand() -> None:
@@ -138,7 +164,27 @@ def test_holm_by_hand() -> None:
     assert comparison.holm([]) == []
 
 
-@pytest.mark.parametrize(("pairs", "seeds"), [(0, 6), (1, 6), (3, 7), (10, 9), (45, 11)])
-def test_how_many_seeds_it_takes(pairs: int, seeds: int) -> None:
-    assert comparison.seeds_needed(pairs) == seeds
-    assert 2 / 2**seeds * max(pairs, 1) <= 0.05 < 2 / 2 ** (seeds - 1) * max(pairs, 1)
+@pytest.mark.parametrize(("pairs", "needed"), [(0, 6), (1, 6), (3, 7), (10, 9), (45, 11)])
+def test_how_many_pairs_it_takes(pairs: int, needed: int) -> None:
+    assert comparison.pairs_needed(pairs) == needed
+    assert 2 / 2**needed * max(pairs, 1) <= 0.05 < 2 / 2 ** (needed - 1) * max(pairs, 1)
+
+
+def test_the_smallest_p_values_of_wilcoxons_table() -> None:
+    # Two-sided 0.05, n = 6 … 10: T ≤ 0, 2, 3, 5, 8 is significant, T + 1 is not (Wilcoxon 1945).
+    for n, critical in zip(range(6, 11), (0, 2, 3, 5, 8), strict=True):
+        for total, significant in ((critical, True), (critical + 1, False)):
+            ranks = np.arange(1.0, n + 1)
+            positive = subset(total, n)
+            signs = np.where(np.isin(ranks, positive), 1, -1)
+            assert (comparison.signed_rank(ranks * signs) <= 0.05) == significant, (n, total)
+
+
+def subset(total: int, n: int) -> list[int]:
+    """Different ranks of 1 … n with this sum."""
+    chosen = []
+    for rank in range(n, 0, -1):
+        if rank <= total:
+            chosen.append(rank)
+            total -= rank
+    return chosen
