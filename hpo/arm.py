@@ -10,7 +10,7 @@ import numpy as np
 
 from hpo import options
 from hpo.failures import BadStudy
-from hpo.registry import DECIDERS, STRATEGIES, resolve
+from hpo.registry import DECIDERS, STRATEGIES, TOLD, resolve
 from hpo.spec import Arm, Budget
 from hpo.storage.claims import SLACK
 from hpo.storage.records import Standing
@@ -138,10 +138,11 @@ def strategy_for(arm: Arm, plan: Plan) -> Strategy:
     decider = DECIDERS.get(arm.method.name)
     constructor = resolve(STRATEGIES[decider or arm.method.name])
     if decider:  # the other options are the hypergradient's, and were checked with the plan
-        given = {k: v for k, v in given.items() if k in options.names(constructor) - {"derivative"}}
+        given = {k: v for k, v in given.items() if k in options.names(constructor) - TOLD}
     settings = options.checked(constructor, given, key)
     if decider:
-        settings["derivative"] = arm.method.name
+        told = {"derivative": arm.method.name, "validation_rows": plan.rows[1]}
+        settings |= {name: value for name, value in told.items() if name in options.names(constructor)}
     try:
         return constructor(plan.space, arm_seed(arm.label), **settings)
     except BadStudy as error:

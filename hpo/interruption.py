@@ -34,6 +34,21 @@ def listen(*signals: signal.Signals) -> None:
 
 
 @contextmanager
+def listening() -> Iterator[None]:
+    """Ctrl-C and SIGTERM interrupt the block. After it they do what they did before, and what was asked for is over."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread only
+        return
+    before = {sent: signal.signal(sent, interrupt) for sent in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for sent, handler in before.items():
+            signal.signal(sent, handler)
+        _asked.clear()
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """SIGTERM interrupts the block, so that a worker can save what it has; outside it does what it did before.
 

@@ -118,6 +118,6 @@ def _fields(arm: ArmRun) -> dict[str, Any]:
 
 def watcher(console: Console, quiet: bool) -> Quiet | Lines | Bars:
     """The watcher that fits where the output goes."""
-    chosen = Quiet() if quiet else Bars(console) if console.is_terminal else Lines(console)
+    chosen = Quiet() if quiet else Bars(console) if console.is_terminal or console.is_jupyter else Lines(console)
     _: Watcher = chosen
     return chosen

@@ -22,7 +22,7 @@ from hpo.hypergradients.training import Hypergradient, Training, method
 from hpo.problems.minibatches import Minibatches
 from hpo.problems.problem import Problem, build
 from hpo.pruning.pruners import Pruner, pruner_for
-from hpo.registry import ALONGSIDE, DECIDERS, STRATEGIES, resolve
+from hpo.registry import ALONGSIDE, DECIDERS, STRATEGIES, TOLD, resolve
 from hpo.spec import Arm, Study
 from hpo.task import CURVE_POINTS
 from solvers import SOLVERS
@@ -148,7 +148,7 @@ def _derivative(arm: Arm) -> tuple[Hypergradient | None, dict[str, Any]]:
     if arm.method.name not in HYPERGRADIENTS:
         return None, {}
     constructor, key = resolve(HYPERGRADIENTS[arm.method.name]), f"methods.{arm.title}"
-    outer = options.names(resolve(STRATEGIES[DECIDERS[arm.method.name]])) - {"derivative"}
+    outer = options.names(resolve(STRATEGIES[DECIDERS[arm.method.name]])) - TOLD
     mine = {name: value for name, value in arm.method.options.items() if name not in outer}
     given = options.checked(constructor, mine, key, also=outer)
     try:

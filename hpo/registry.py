@@ -36,6 +36,9 @@ MOVING = frozenset({"online"})
 ALONGSIDE = MOVING | {"forward"}
 """Hypergradients that work while a training runs, on the vectors of the space; the others begin at its end."""
 
+TOLD = frozenset({"derivative", "validation_rows"})
+"""What the study tells a descent: no options of a method."""
+
 DECIDERS = {name: "relay" if name in MOVING else "descent" for name in HYPERGRADIENTS}
 """Which strategy decides by a hypergradient; these strategies are no methods of their own."""
 
@@ -54,6 +57,12 @@ EXECUTORS = {
     "processes": "hpo.execution.processes:Processes",
     "batched": "hpo.execution.batched:Batched",
     "ray": "hpo.execution.ray_cluster:Ray",
+}
+
+LOGGERS = {
+    "csv": "hpo.loggers.csv_file:CSV",
+    "tensorboard": "hpo.loggers.tensorboard:TensorBoard",
+    "mlflow": "hpo.loggers.mlflow:MLflow",
 }
 
 

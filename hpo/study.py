@@ -40,13 +40,18 @@ LOOK = 1.0
 
 
 class Watcher(Protocol):
-    """Told what happens, for progress bars and logs."""
+    """Told what happens, for progress bars and logs. A class of one's own derives from it and says what it wants to.
+
+    `begun`: the arms as this run found them; `opened`, `placed`: a trial of this run; `closed`: a trial is stored, this
+    run's or, as it is learnt, another's; `stop`: the run is over, however it ended.
+    """
 
     def begun(self, study: Study, arms: Sequence[ArmRun]) -> None: ...
     def opened(self, arm: ArmRun, proposal: Proposal) -> None: ...
     def placed(self, arm: ArmRun, number: int, place: Place) -> None: ...
     def closed(self, arm: ArmRun, trial: Trial) -> None: ...
     def ended(self, arm: ArmRun) -> None: ...
+    def stop(self) -> None: ...
 
 
 def run(

@@ -37,6 +37,11 @@ def parse(text: str, source: str = "study") -> Study:
     return _checked(content, source)
 
 
+def given(content: object) -> Study:
+    """The study with the keys and values of a study file. Raises BadStudy as `load`."""
+    return _checked(content, "study")
+
+
 def renamed(study: Study, name: str) -> Study:
     """The same study under another name. Raises BadStudy for one that no study can have."""
     return _checked(study.canonical() | {"name": name}, "--as")

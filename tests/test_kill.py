@@ -120,7 +120,7 @@ def test_an_interrupt_saves_the_trainings_and_they_go_on(tmp_path, sent, workers
             assert 1 <= len(running) <= workers
             saved = set(session.scalars(select(CheckpointRow.trial_id)))
             assert saved and saved <= running, "the one that had begun was saved"
-            assert set(session.scalars(select(EventRow.kind))) == {"begun", "interrupted"}
+            assert set(session.scalars(select(EventRow.kind))) == {"begun", "attended", "interrupted"}
         last = started(["resume", "small"], storage)
         _, error = last.communicate(timeout=300)
         assert last.returncode == 0, error

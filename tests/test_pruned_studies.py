@@ -22,7 +22,7 @@ from hpo.evaluation import evaluate
 from hpo.failures import BadStudy
 from hpo.interop import from_optuna, to_optuna
 from hpo.pruning.pruners import pruner_for
-from hpo.reports import listing, terminal
+from hpo.reports import compared, listing, terminal
 from hpo.storage.ledger import Ledger
 from hpo.storage.records import described
 from hpo.task import Task
@@ -106,8 +106,8 @@ def test_verdicts_are_those_of_the_curves_in_the_ledger(trials):
 
 def test_reports_name_them_and_never_choose_them(finished, trials):
     ledger, lines = finished
-    compared, shown = listing.compare(ledger, "small"), listing.show(ledger, "small")
-    for arm, entry in zip(compared["arms"], shown["arms"], strict=True):
+    found, shown = compared.compare(ledger, "small"), listing.show(ledger, "small")
+    for arm, entry in zip(found["arms"], shown["arms"], strict=True):
         told = trials[arm["label"]]
         best = min((t for t in told if t.state == "complete"), key=lambda t: t.outcome.validation_loss)
         assert (arm["best_trial"], arm["trials"]) == (best.number, len(told))

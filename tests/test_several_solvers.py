@@ -10,7 +10,7 @@ from hpo.execution.serial import Serial
 from hpo.failures import BadStudy
 from hpo.progress import Quiet
 from hpo.recipe import recipe
-from hpo.reports import listing
+from hpo.reports import compared
 from hpo.storage.ledger import Ledger
 
 
@@ -67,7 +67,7 @@ def test_the_study_runs_and_each_arm_is_told_apart(tmp_path):
     with Ledger.open(f"sqlite:///{tmp_path}/hpo.db") as ledger:
         with preparation.prepared(content, None) as ready:
             loop.run(ready, ledger, Quiet(), {})
-        found = {entry["label"]: entry for entry in listing.compare(ledger, "small")["arms"]}
+        found = {entry["label"]: entry for entry in compared.compare(ledger, "small")["arms"]}
     assert set(found) == {f"{m}+{s}/0" for m in ("drmad", "random") for s in ("sgd", "adam", "adagrad")}
     for label, entry in found.items():
         assert entry["trials"] == 5, label

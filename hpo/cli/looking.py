@@ -1,32 +1,10 @@
-"""Commands that read: compare, list, show."""
+"""Commands that read: list, show."""
 
 from __future__ import annotations
 
 import click
 
 from hpo.cli.group import console, echo_json, json_option, main, storage_option
-
-
-@main.command()
-@click.argument("names", nargs=-1, required=True)
-@storage_option
-@json_option
-def compare(names: tuple[str, ...], storage: str, as_json: bool) -> None:
-    """Compare the methods of one or more studies: chosen by validation loss, judged by test loss.
-
-    \b
-    Example:  hpo compare digits-per-neuron
-    """
-    from hpo.reports import listing, terminal
-    from hpo.storage.ledger import Ledger
-
-    with Ledger.open(storage, create=False) as ledger:
-        reports = [listing.compare(ledger, name) for name in names]
-    if as_json:
-        echo_json(reports[0] if len(reports) == 1 else reports)
-        return
-    for report in reports:
-        terminal.compare(console(), report)
 
 
 @main.command("list")
@@ -47,16 +25,28 @@ def list_studies(storage: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name")
+@click.argument("arm", required=False)
+@click.argument("trial", required=False, type=click.IntRange(min=0))
 @storage_option
 @json_option
-def show(name: str, storage: str, as_json: bool) -> None:
-    """Show the arms and trials of the study called NAME."""
-    from hpo.reports import listing, terminal
+def show(name: str, arm: str | None, trial: int | None, storage: str, as_json: bool) -> None:
+    """Show the arms and trials of the study called NAME; or one ARM of it; or one TRIAL of that: its values by layer
+    and by name.
+
+    \b
+    Example:  hpo show digits-per-neuron drmad/0 12
+    """
+    from hpo.reports import detail, listing, terminal, terminal_detail
     from hpo.storage.ledger import Ledger
 
     with Ledger.open(storage, create=False) as ledger:
-        report = listing.show(ledger, name)
+        if arm is None:
+            report, printed = listing.show(ledger, name), terminal.show
+        elif trial is None:
+            report, printed = detail.arm(ledger, name, arm), terminal_detail.arm
+        else:
+            report, printed = detail.trial(ledger, name, arm, trial), terminal_detail.trial
     if as_json:
         echo_json(report)
     else:
-        terminal.show(console(), report)
+        printed(console(), report)

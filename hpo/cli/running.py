@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 ray_option = click.option(
     "--ray", metavar="ADDRESS", help="Train on the Ray cluster at HOST:PORT, auto, or local, whatever the study says."
 )
+log_option = click.option(
+    "--log", "logs", multiple=True, metavar="KIND:WHERE",
+    help="Write every trial there too: csv:FILE, tensorboard:DIR, mlflow:URI. May be given several times.",
+)  # fmt: skip
 
 
 @main.command()
@@ -57,6 +61,7 @@ def init(file: Path) -> None:
 @worker_option
 @click.option("--as", "branch", metavar="NAME", help="Run it under another name, with what its study has done so far.")
 @ray_option
+@log_option
 @quiet_option
 def run(
     file: Path,
@@ -65,6 +70,7 @@ def run(
     worker: str | None,
     branch: str | None,
     ray: str | None,
+    logs: tuple[str, ...],
     quiet: bool,
 ) -> None:
     """Run the study in FILE, or continue it where it stopped. Any number of runs share the work.
@@ -76,10 +82,10 @@ def run(
 
     study = study_file.load(file)
     if branch is None:
-        _run(study, storage, data_dir, worker, ray, quiet)
+        _run(study, storage, data_dir, worker, ray, logs, quiet)
     else:
         _stored(study.name, storage)
-        _run(study_file.renamed(study, branch), storage, data_dir, worker, ray, quiet, parent=study.name)
+        _run(study_file.renamed(study, branch), storage, data_dir, worker, ray, logs, quiet, parent=study.name)
 
 
 @main.command()
@@ -88,15 +94,24 @@ def run(
 @data_option
 @worker_option
 @ray_option
+@log_option
 @quiet_option
-def resume(name: str, storage: str, data_dir: Path | None, worker: str | None, ray: str | None, quiet: bool) -> None:
+def resume(
+    name: str,
+    storage: str,
+    data_dir: Path | None,
+    worker: str | None,
+    ray: str | None,
+    logs: tuple[str, ...],
+    quiet: bool,
+) -> None:
     """Continue the study called NAME; its file is in the database.
 
     \b
     Example:  hpo resume digits-per-neuron
     """
     record = _stored(name, storage)
-    _run(record.spec, storage, data_dir or record.data_dir, worker, ray, quiet)
+    _run(record.spec, storage, data_dir or record.data_dir, worker, ray, logs, quiet)
 
 
 def _stored(name: str, storage: str) -> StudyRecord:
@@ -112,34 +127,24 @@ def _run(
     data_dir: Path | None,
     worker: str | None,
     ray: str | None,
+    logs: tuple[str, ...],
     quiet: bool,
     parent: str | None = None,
 ) -> None:
     interruption.listen(signal.SIGINT, signal.SIGTERM)
 
-    from hpo import preparation, progress
-    from hpo import study as loop
-    from hpo.reports import listing, terminal
+    from hpo import session
+    from hpo.reports import compared, terminal_comparison
     from hpo.storage.ledger import Ledger
-    from hpo.versions import installed
 
     screen = console()
-    watcher = progress.watcher(screen, quiet)
-    with preparation.prepared(study, data_dir, ray) as ready, Ledger.open(storage) as ledger:
-        versions = installed()
-        if ready.executor.width > 1 and not quiet:
-            screen.print(f"trainings of one shape are stacked, up to {ready.executor.width} in a worker")
-        if parent is not None:
-            ledger.branch(parent, study, versions)
-        try:
-            loop.run(ready, ledger, watcher, versions, worker)
-        finally:
-            watcher.stop()
-        if not quiet:
-            terminal.compare(screen, listing.compare(ledger, study.name))
-            screen.print(
-                f"\nNext:  hpo compare {study.name}   hpo show {study.name}   hpo export {study.name} -o best/"
-            )
+    session.conduct(
+        study, storage, screen, data_dir=data_dir, worker=worker, ray=ray, parent=parent, callbacks=logs, quiet=quiet
+    )
+    if not quiet:
+        with Ledger.open(storage, create=False) as ledger:
+            terminal_comparison.show(screen, compared.compare(ledger, study.name))
+        screen.print(f"\nNext:  hpo compare {study.name}   hpo show {study.name}   hpo export {study.name} -o best/")
 
 
 @main.command()

@@ -12,10 +12,12 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
@@ -103,7 +105,7 @@ class Processes:
         return Place(slot, next(iter(self._pools[slot]._processes or ()), None), self._cards[slot])
 
     def _submit(self, slot: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        with deferred():  # a worker that was asked for and is not known yet could not be ended
+        with deferred(), _nameless():  # a worker that was asked for and is not known yet could not be ended
             try:
                 future = self._pools[slot].submit(function, *args, **kwargs)
             except BrokenExecutor:  # its worker died, with its last work or idle
@@ -162,6 +164,22 @@ class Processes:
     def _pool(self, slot: int) -> ProcessPoolExecutor:
         begin = partial(_begin, self._cards[slot])
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=begin)
+
+
+@contextmanager
+def _nameless() -> Iterator[None]:
+    """A worker that starts meanwhile does not run the program's own file again, as multiprocessing has it do.
+
+    Everything it is to call is imported by name, and a script that calls `hpo.run` must not call it in its workers.
+    """
+    main = vars(sys.modules["__main__"])
+    names = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(names)
 
 
 def _pinned(resources: Resources) -> list[tuple[str, ...]]:

@@ -38,16 +38,16 @@ def write(ledger: Ledger, study: str, folder: Path, arm: str | None) -> tuple[st
     Takes the trial with the lowest validation loss of the study, or of one arm; returns its arm and number. Raises
     BadInput if the folder is not empty, the arm is unknown or nothing has finished yet.
     """
-    label, record = _best(ledger, study, arm)
+    label, record = chosen(ledger, study, arm)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} exists and is not an empty folder: give a new one")
     weights = ledger.weights(study, label, record.number)
     trial = next(t for t in ledger.trials(study, label) if t.number == record.number)
     assert weights is not None  # the ledger keeps those of the best trial of every arm
     spec = ledger.study(study).spec
-    chosen = next(a for a in spec.arms() if a.label == label)
+    seed = next(a.seed for a in spec.arms() if a.label == label)
     contents = {
-        "study": study, "arm": label, "trial": record.number, "seed": chosen.seed,
+        "study": study, "arm": label, "trial": record.number, "seed": seed,
         "validation_loss": record.validation_loss, "test_loss": record.test_loss, "test_accuracy": record.test_accuracy,
         "values": {name: values.tolist() for name, values in trial.proposal.values.items()},
     }  # fmt: skip
@@ -56,13 +56,14 @@ def write(ledger: Ledger, study: str, folder: Path, arm: str | None) -> tuple[st
         save_file({name: np.asarray(w, order="C") for name, w in weights.items()}, folder / "weights.safetensors")
         (folder / "hyperparameters.json").write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
         (folder / "study.yaml").write_text(study_file.text(spec), encoding="utf-8")
-        (folder / "load.py").write_text(EXAMPLE.format(seed=chosen.seed, test_loss=record.test_loss), encoding="utf-8")
+        (folder / "load.py").write_text(EXAMPLE.format(seed=seed, test_loss=record.test_loss), encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written ({error.strerror})") from error
     return label, record.number
 
 
-def _best(ledger: Ledger, study: str, arm: str | None) -> tuple[str, TrialRecord]:
+def chosen(ledger: Ledger, study: str, arm: str | None) -> tuple[str, TrialRecord]:
+    """The trial with the lowest validation loss of the study, or of one arm. Raises BadInput if there is none."""
     figures = ledger.figures(study)
     if arm is not None and arm not in figures:
         raise BadInput(unknown("arm", arm, figures))

@@ -1,16 +1,11 @@
 """Descent on hypergradients, on the coordinates of the space.
 
-With g the slope of the validation loss along z/u (z the logarithm of the value, where the space is logarithmic), n the
-number of trials with slopes so far and every operation entry by entry,
+With g the slope of the validation loss along z/u (z the logarithm of the value, where the space is logarithmic) and
+every operation entry by entry,
 
     z ← clip(z − s·rate·u·d, low, high)
 
-where `step` says what d is:
-
-    adam     d = m̂ / (√v̂ + ε)        m ← β₁m + (1−β₁)g        m̂ = m/(1−β₁ⁿ)     (Kingma, Ba 2015, Algorithm 1)
-                                     v ← β₂v + (1−β₂)g²       v̂ = v/(1−β₂ⁿ)
-    sign     d = sign(g): 0 where g is 0, else the same length for every coordinate and trial (Fu et al. 2016)
-    plain    d = g
+where `directions` says what d is for each kind of step.
 
 u is the length of one coordinate: 1 (a factor of e) on a logarithmic scale, a tenth of the range on a linear one, so
 that `rate` 0.3 changes a strength by about a third, or moves a momentum by 3 % of its range, in a trial; with `plain`,
@@ -24,6 +19,14 @@ raised may from then on go only half as far: raising rates helps up to the edge 
 beyond it, of which no slope tells beforehand, so the edge is found by halving. Until a trial has been good, each bad
 one lowers the learning rates by a unit, and everything else once they are at their bounds. All this holds for every
 kind of step.
+
+Thousands of strengths can be fitted to the rows they are validated on. A `layered` step therefore descends
+
+    validation loss + Σ (z − z̄)² / (2 N τ² u²)        z̄ the mean over the layer, N validation rows, τ = `prior`
+
+the negative logarithm, per row, of what is likely when the values of a layer lie about their mean with a standard
+deviation of τ (for a loss in nats: MacKay 1992 does so for weights): the fewer the rows, the more they must agree to
+pull a unit away from its layer.
 
 A hypergradient more than ten times as long as the root mean square of those before it (of weight β₂, as v) is
 shortened to that: Adam would otherwise follow a single exploded one for many trials and then stand still under its
@@ -39,30 +42,28 @@ import numpy as np
 
 from hpo.failures import BadStudy
 from hpo.space import Space
-from hpo.strategies import limits
+from hpo.strategies import directions, limits
+from hpo.strategies.directions import DEVIATION, EPSILON, FARTHEST, LAYERED, STEPS, WITH_MOMENTS, Moments
 from hpo.strategies.retreat import LINEAR_UNITS, calmer, rates, units
 from hpo.trial import Array, Proposal, Trial
 
-STEPS = ("adam", "sign", "plain")
 DECAYS = (0.8, 0.99)
-EPSILON = 1e-12
 RECOVERY = 1.2
 LONGEST = 10.0
 WORSE = 1.2
+PRIOR = 3.0
 
 
 class Position(NamedTuple):
-    """Where a descent stands after some trials, `[D]` each: coordinates, slopes along z/u there, and their moments.
+    """Where a descent stands after some trials: coordinates and slopes along z/u there, `[D]` each, and their moments.
 
     `high`: how far each coordinate may go. `lowest`: the lowest loss so far.
     """
 
     coordinates: Array
     slopes: Array
-    mean: Array
-    square: Array
+    moments: Moments
     high: Array
-    good: int = 0
     length: float = 1.0
     lowest: float = np.inf
 
@@ -70,9 +71,10 @@ class Position(NamedTuple):
 class Descent:
     """Descent on the hypergradient named `derivative`; sequential: a trial is proposed when all before it are told.
 
-    `step`: adam, sign or plain. `rate`: the usual step in a coordinate, in units of u. `betas`: decay of Adam's two
-    moments, [0.8, 0.99] if not given. `shrink`: what a bad trial multiplies the step by.
-    Raises BadStudy naming an option that is out of range, or `betas` without Adam.
+    `step`: layered, adam, sign or plain. `rate`: the usual step in a coordinate, in units of u. `betas`: decay of the
+    two moments, [0.8, 0.99] if not given. `shrink`: what a bad trial multiplies the step by. `prior`: τ, for a layered
+    step, 3 if not given. `validation_rows`: N, of which the study tells.
+    Raises BadStudy naming an option that is out of range, or `betas` for a step without moments.
     Source: D. Maclaurin et al. 2015 (Adam, plain) and J. Fu et al. 2016 (DrMAD: sign, at a fixed rate) descend
     likewise; the safeguards are this project's.
     """
@@ -83,24 +85,32 @@ class Descent:
         seed: int,
         *,
         derivative: str,
-        step: str = "adam",
+        step: str = "layered",
         rate: float = 0.3,
         betas: tuple[float, float] | None = None,
         shrink: float = 0.5,
+        prior: float | None = None,
+        validation_rows: int = 1,
     ) -> None:
         del seed  # nothing is drawn
         self.space = space
         self.derivative = derivative
         self.step = limits.choice("step", step, STEPS)
         self.rate = limits.number("rate", rate, above=0)
-        if betas is not None and self.step != "adam":
-            raise BadStudy(f"betas: {betas!r} belongs to step adam, not to {self.step}: leave it out")
+        if betas is not None and self.step not in WITH_MOMENTS:
+            raise BadStudy(f"betas: {betas!r} belongs to step layered or adam, not to {self.step}: leave it out")
         self.betas = DECAYS if betas is None else _decays(betas)
         self.shrink = limits.number("shrink", shrink, above=0, below=1)
+        if prior is not None and self.step != LAYERED:
+            raise BadStudy(f"prior: {prior!r} belongs to step layered, not to {self.step}: leave it out")
+        given = PRIOR if prior is None else limits.number("prior", prior, above=0)
+        self.prior = given if self.step == LAYERED else None
+        self.validation_rows = validation_rows
         self._low, self._high = space.bounds()
         self._unit, self._rates = units(space), rates(space)
-        start, still = space.flatten(space.defaults()), np.zeros(space.size)
-        self._position = Position(start, still, still, still, self._high)
+        self._layers = directions.layers(space)
+        start, moments = space.flatten(space.defaults()), directions.none(self.step, space.size)
+        self._position = Position(start, np.zeros(space.size), moments, self._high)
         self._next = self._position.coordinates
         self._folded = 0
         self._waiting: dict[int, Trial] = {}
@@ -113,11 +123,15 @@ class Descent:
             "rate": self.rate,
             "betas": list(self.betas),
             "shrink": self.shrink,
+            "prior": self.prior,
+            "validation_rows": self.validation_rows,
             "recovery": RECOVERY,
             "epsilon": EPSILON,
             "longest": LONGEST,
             "worse": WORSE,
             "linear_units": LINEAR_UNITS,
+            "deviation": DEVIATION,
+            "farthest": FARTHEST,
         }
 
     @property
@@ -148,7 +162,7 @@ class Descent:
             ahead = self._stepped(here, slopes, trial.outcome.validation_loss)
             worse = trial.outcome.validation_loss > WORSE * self._position.lowest
             self._position = self._drawn_back(ahead) if worse else ahead
-        elif self._position.good:
+        elif self._position.moments.seen:
             self._position = self._drawn_back(self._position._replace(coordinates=here))
         else:
             self._next = calmer(self.space, here)
@@ -161,47 +175,42 @@ class Descent:
         raised = self._rates & (ahead.coordinates > last.coordinates)
         high = np.where(raised, np.minimum(last.high, (last.coordinates + ahead.coordinates) / 2), last.high)
         return ahead._replace(
-            coordinates=last.coordinates, high=high, length=last.length * self.shrink, lowest=last.lowest
+            coordinates=last.coordinates,
+            high=high,
+            length=last.length * self.shrink,
+            lowest=last.lowest,
         )
 
     def _slopes(self, trial: Trial) -> Array | None:
-        """g, the hypergradient along z/u `[D]`; None if the trial is bad."""
+        """g `[D]`, the hypergradient along z/u and the pull of the prior; None if the trial is bad."""
         outcome = trial.outcome
         if outcome is None or not outcome.usable or outcome.hypergradient is None:
             return None
         with np.errstate(all="ignore"):  # what overflows here is what the next line looks for
             slopes = self.space.slopes(trial.proposal.values, outcome.hypergradient) * self._unit
+            if self.prior is not None:
+                here = self.space.flatten(trial.proposal.values) / self._unit
+                slopes += directions.deviations(here, self._layers) / (self.validation_rows * self.prior**2)
             return slopes if np.isfinite(slopes @ slopes) else None
 
     def _stepped(self, here: Array, slopes: Array, loss: float) -> Position:
-        last, (beta1, beta2) = self._position, self.betas
-        if last.square.any():
-            longest = LONGEST * np.sqrt(last.square.sum() / (1 - beta2**last.good))
-            slopes = slopes * min(1.0, longest / max(float(np.linalg.norm(slopes)), EPSILON))
+        last, moments = self._position, self._position.moments
+        if moments.seen:
+            longest = LONGEST * np.sqrt(moments.power / (1 - self.betas[1] ** moments.seen))
+            slopes = slopes * min(1.0, longest / max(float(np.linalg.norm(slopes)), EPSILON)) if longest else slopes
         return Position(
             here,
             slopes,
-            beta1 * last.mean + (1 - beta1) * slopes,
-            beta2 * last.square + (1 - beta2) * slopes**2,
+            directions.seen(moments, self.step, self._layers, slopes, self.betas),
             last.high,
-            last.good + 1,
             min(1.0, last.length * RECOVERY),
             min(last.lowest, loss),
         )
 
     def _move(self) -> Array:
-        return self._position.length * self.rate * self._unit * self._direction()
-
-    def _direction(self) -> Array:
-        """d `[D]`."""
-        position, (beta1, beta2) = self._position, self.betas
-        if self.step == "sign":
-            return np.sign(position.slopes)
-        if self.step == "plain":
-            return position.slopes
-        mean = position.mean / (1 - beta1**position.good)
-        square = position.square / (1 - beta2**position.good)
-        return mean / (np.sqrt(square) + EPSILON)
+        position = self._position
+        along = directions.direction(position.moments, self.step, position.slopes, self.betas)
+        return position.length * self.rate * self._unit * along
 
 
 def _decays(betas: object) -> tuple[float, float]:

@@ -30,6 +30,7 @@ from hpo.failures import BadStudy
 from hpo.space import Space
 from hpo.strategies import limits
 from hpo.strategies.descent import Descent
+from hpo.strategies.directions import WITH_MOMENTS
 from hpo.strategies.retreat import units
 from hpo.strategies.strategy import trial_seed
 from hpo.trial import Array, Proposal, Trial
@@ -71,10 +72,12 @@ class Restarts:
         restarts: int = 1,
         rung: int | None = None,
         halving: int | None = None,
-        step: str = "adam",
+        step: str = "layered",
         rate: float = 0.3,
         betas: tuple[float, float] | None = None,
         shrink: float = 0.5,
+        prior: float | None = None,
+        validation_rows: int = 1,
     ) -> None:
         limits.whole("restarts", restarts, least=1)
         for name, given in (("rung", rung), ("halving", halving)):
@@ -82,7 +85,8 @@ class Restarts:
                 raise BadStudy(f"{name}: {given!r} belongs to several restarts: set restarts above 1, or leave it out")
         self.rung = RUNG if rung is None else limits.whole("rung", rung, least=1)
         self.halving = HALVING if halving is None else limits.whole("halving", halving, least=2)
-        first = Descent(space, seed, derivative=derivative, step=step, rate=rate, betas=betas, shrink=shrink)
+        alike = {"step": step, "shrink": shrink, "prior": prior, "validation_rows": validation_rows}
+        first = Descent(space, seed, derivative=derivative, rate=rate, betas=betas, **alike)
         draws = _spread(np.random.default_rng(trial_seed(seed, 0)), restarts - 1, len(space.groups) + 3)
         self._members = [first, *(_drawn(first, away) for away in draws)]
         self._best = [math.inf] * restarts
@@ -163,8 +167,10 @@ def _drawn(given: Descent, away: Array) -> Descent:
         derivative=given.derivative,
         step=given.step,
         rate=float(rate),
-        betas=tuple(_left(np.minimum(decays, 1.0)).tolist()) if given.step == "adam" else None,
+        betas=tuple(_left(np.minimum(decays, 1.0)).tolist()) if given.step in WITH_MOMENTS else None,
         shrink=given.shrink,
+        prior=given.prior,
+        validation_rows=given.validation_rows,
     )
 
 

@@ -1,0 +1,86 @@
+"""Watchers of a run: what fails among them is said once, and ends nothing."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import studies_small
+
+import hpo
+from hpo.failures import BadInput
+from hpo.storage.ledger import Ledger
+
+
+class Counting(hpo.Watcher):
+    """Fails with the third trial it is told of, if it is to."""
+
+    def __init__(self, error: Exception | None = None, at: str = "closed") -> None:
+        self.error, self.at = error, at
+        self.told: list[str] = []
+
+    def _note(self, verb: str) -> None:
+        self.told.append(verb)
+        if self.error is not None and verb == self.at and self.told.count(verb) in (1, 3)[self.at == "closed" :]:
+            raise self.error
+
+    def begun(self, study: Any, arms: Sequence[Any]) -> None:
+        self._note("begun")
+
+    def closed(self, arm: Any, trial: Any) -> None:
+        self._note("closed")
+
+    def ended(self, arm: Any) -> None:
+        self._note("ended")
+
+    def stop(self) -> None:
+        self._note("stop")
+
+
+def run(folder: Path, *callbacks: Any) -> hpo.Result:
+    study = studies_small.study(budget={"trainings": 2}, seeds=1)
+    return hpo.run(study, f"sqlite:///{folder}/hpo.db", quiet=True, callbacks=callbacks)
+
+
+def test_a_callback_is_told_everything(tmp_path: Path) -> None:
+    counting = Counting()
+    run(tmp_path, counting)
+    assert counting.told[0] == "begun"
+    assert counting.told[-1] == "stop"
+    assert (counting.told.count("closed"), counting.told.count("ended")) == (6, 3)
+
+
+@pytest.mark.parametrize(
+    ("at", "when"),
+    [("closed", r"at trial \d of .*/0"), ("begun", "before the first trial"), ("stop", "at the end"),
+     ("ended", "at the end of .*/0")],
+)  # fmt: skip
+def test_one_that_fails_is_told_no_more(tmp_path: Path, at: str, when: str, caplog: pytest.LogCaptureFixture) -> None:
+    failing, other = Counting(OSError(errno.ENOSPC, "No space left on device"), at), Counting()
+    with caplog.at_level(logging.WARNING):
+        result = run(tmp_path, failing, other)
+    assert (len(result.trials), set(result.trials["state"])) == (6, {"complete"})
+    assert other.told.count("closed") == 6
+    assert failing.told[-1] == at
+    [said] = [record.getMessage() for record in caplog.records if record.name == "hpo.watching"]
+    assert said.startswith("callback Counting failed ")
+    assert said.endswith("(OSError: [Errno 28] No space left on device): it is told no more; the study goes on")
+    assert re.search(f"failed {when} ", said)
+
+
+def test_what_the_user_can_mend_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="give another file"):
+        run(tmp_path, Counting(BadInput("give another file"), "begun"))
+    with Ledger.open(f"sqlite:///{tmp_path}/hpo.db") as ledger:
+        assert not any(ledger.figures("small").values())
+        assert ledger.study("small").runs == 0
+
+
+def test_something_that_is_no_watcher(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"callbacks: object has no method begun: derive it from hpo\.Watcher"):
+        run(tmp_path, object())
