@@ -51,7 +51,7 @@ def test_it_finds_500_values_in_30_trials_where_random_search_finds_none() -> No
 def test_it_is_torch_adam() -> None:
     space, rng = RATE, np.random.default_rng(0)
     slopes = rng.normal(size=(12, space.size))
-    trials = run(descent(space, rate=0.05), lambda p: slope(p, slopes[p.number], space), 12)
+    trials = run(descent(space, step="adam", rate=0.05), lambda p: slope(p, slopes[p.number], space), 12)
     z = torch.tensor(coordinates(trials, space)[0], requires_grad=True)
     adam = torch.optim.Adam([z], lr=0.05, betas=(0.8, 0.99), eps=1e-12)
     for number in range(12):

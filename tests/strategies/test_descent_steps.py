@@ -57,12 +57,12 @@ def test_a_plain_step_is_the_rate_times_the_slope(slopes: list[list[float]]) -> 
         np.testing.assert_allclose(after, np.clip(before - 0.1 * UNIT * g, LOW, HIGH), rtol=0, atol=1e-12)
 
 
-def test_the_steps_differ_and_adam_is_the_one_not_asked_for() -> None:
+def test_the_steps_differ_and_layered_is_the_one_not_asked_for() -> None:
     slopes = np.array([[0.1, -0.2, 0.3, -0.4], [0.4, 0.3, -0.2, 0.1], [0.0, 0.0, 0.0, 0.0]])
     ends = {step: followed(step, slopes)[2] for step in STEPS}
     assert len({end.tobytes() for end in ends.values()}) == len(STEPS)
     silent = run(Descent(MIXED, 0, derivative="exact", rate=0.1), lambda p: slope(p, slopes[p.number]), 3)
-    np.testing.assert_array_equal(MIXED.flatten(silent[2].proposal.values), ends["adam"])
+    np.testing.assert_array_equal(MIXED.flatten(silent[2].proposal.values), ends["layered"])
 
 
 def test_a_sign_does_not_see_the_length_of_the_slope() -> None:
@@ -172,10 +172,12 @@ def test_settings_say_which_step(step: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"step": "sing"}, "unknown step 'sing': use one of adam, plain, sign; did you mean 'sign'?"),
+        ({"step": "sing"}, "unknown step 'sing': use one of adam, layered, plain, sign; did you mean 'sign'?"),
         ({"step": 1}, "unknown step '1'"),
-        ({"step": "sign", "betas": [0.8, 0.99]}, "betas: [0.8, 0.99] belongs to step adam, not to sign: leave it out"),
-        ({"step": "plain", "betas": (0.5, 0.9)}, "betas: (0.5, 0.9) belongs to step adam, not to plain"),
+        ({"step": "sign", "betas": [0.8, 0.99]}, "betas: [0.8, 0.99] belongs to step layered or adam, not to sign"),
+        ({"step": "adam", "prior": 2.0}, "prior: 2.0 belongs to step layered, not to adam: leave it out"),
+        ({"prior": 0.0}, "prior: 0.0 must be a finite number above 0"),
+        ({"step": "plain", "betas": (0.5, 0.9)}, "betas: (0.5, 0.9) belongs to step layered or adam, not to plain"),
     ],
 )
 def test_a_step_that_cannot_be_taken_is_refused(options, message: str) -> None:

@@ -216,7 +216,7 @@ def test_told_in_any_order_it_stands_where_it_stood(
         ({"rung": 5}, "rung: 5 belongs to several restarts: set restarts above 1, or leave it out"),
         ({"halving": 3}, "halving: 3 belongs to several restarts"),
         ({"restarts": 2, "rate": 0}, "rate: 0 must be a finite number above 0"),
-        ({"restarts": 2, "step": "sign", "betas": [0.9, 0.9]}, "belongs to step adam, not to sign"),
+        ({"restarts": 2, "step": "sign", "betas": [0.9, 0.9]}, "belongs to step layered or adam, not to sign"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
