@@ -4,6 +4,7 @@
 # make bench-solvers    a step of curveball, hsic and dladmm against SGD and hand-written loops, 1 to 2 min each
 # make bench-storage    the database beside Optuna's, about 15 min      make crash-test   a fault at every point, 25 to 45 min
 # make bench-fidelity   every hypergradient against the mean exact one (MNIST and Fashion-MNIST under HPO_DATA)
+# make evidence    per-neuron hypergradients beside every search on fifteen data sets, 1 to 3 h on 2 cores; stop it and go on at any time
 # make bench-growth     how time and memory grow: studies/scheduling/growth.md and .svg, 15 min at most
 # make bench-gpu        trainings a second of stacked replicas beside what the card (without one: the processor) can do
 # PYTHON=python3.13 make test chooses another interpreter; everything is installed into .venv only.
@@ -12,7 +13,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 export OMP_NUM_THREADS = 1
 
-.PHONY: run test check crash-test bench bench-solvers bench-storage bench-fidelity bench-growth bench-gpu clean
+.PHONY: run test check crash-test bench bench-solvers bench-storage bench-fidelity bench-growth bench-gpu evidence clean
 
 # torch first and pinned: without the pin pip takes a build with gigabytes of CUDA
 .venv/.ready: pyproject.toml constraints.txt
@@ -32,6 +33,10 @@ check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+evidence: .venv/.ready
+	$(BIN)/python studies/evidence/evidence.py run
+	$(BIN)/python studies/evidence/evidence.py write
 
 bench-fidelity: .venv/.ready
 	$(BIN)/python tests/benchmarks/fidelity.py

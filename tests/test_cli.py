@@ -45,7 +45,7 @@ def test_run_prints_progress_the_comparison_and_what_to_do_next(ran):
     assert "study small begins: 3 arms" in output
     assert re.search(r"drmad/0 +trial +0 +validation \d", output)
     assert "Rank:" in output
-    assert "Next:  hpo compare small   hpo show small   hpo export small -o best/" in output
+    assert "Next:  hpo report small -o small.html   hpo show small   hpo export small -o best/" in output
 
 
 def test_show_has_the_agreed_shape(ran):

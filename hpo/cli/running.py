@@ -144,7 +144,11 @@ def _run(
     if not quiet:
         with Ledger.open(storage, create=False) as ledger:
             terminal_comparison.show(screen, compared.compare(ledger, study.name))
-        screen.print(f"\nNext:  hpo compare {study.name}   hpo show {study.name}   hpo export {study.name} -o best/")
+        screen.print(
+            f"\nNext:  hpo report {study.name} -o {study.name}.html   hpo show {study.name}   "
+            f"hpo export {study.name} -o best/",
+            soft_wrap=True,
+        )
 
 
 @main.command()

@@ -69,7 +69,7 @@ def compare(a: Array, b: Array) -> Pair:
         reduction_ci95=median_interval(reductions),
         effect_size=rank_biserial(ordered) if n else None,
         p_value=None if few else signed_rank(ordered),
-        note=f"{n} pairs: below {FEWEST} there is neither a p-value under 0.05 nor a 95 % interval" if few else None,
+        note=f"below {FEWEST} pairs, here {n}, there is no p-value under 0.05 and no 95 % interval" if few else None,
     )
 
 

@@ -68,7 +68,7 @@ def critical_difference(losses: Array) -> CriticalDifference:
     seen = losses[:, ~np.isnan(losses).all(axis=0)]
     (k, n), means = seen.shape, mean_ranks(losses)
     if k < 3 or n < FEWEST:
-        few = f"{k} methods: three or more are needed" if k < 3 else f"{n} blocks: {FEWEST} or more are needed"
+        few = f"3 or more methods are needed, not {k}" if k < 3 else f"{FEWEST} or more blocks are needed, not {n}"
         return CriticalDifference(n, means, None, None, [], few)
     p, difference = friedman(means, n), nemenyi(k, n)
     order = [int(i) for i in means.argsort(kind="stable")]

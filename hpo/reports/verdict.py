@@ -135,8 +135,9 @@ def _groups(compared: Json) -> list[str]:
     told = f"mean ranks over {found['n']} {found['blocks']}, critical difference {found['difference']:.2f}"
     if len(found["groups"]) == 1 and len(found["groups"][0]) == len(found["ranks"]):
         return [f"No method is told apart from another by its rank ({told})."]
-    groups = "; ".join(" = ".join(group) for group in found["groups"]) or "none"
-    return [f"Not told apart by rank: {groups} ({told})."]
+    best = compared["methods"][0]["label"]
+    beside = [title for group in found["groups"] if best in group for title in group if title != best]
+    return [f"Not told apart from {best} by rank: {', '.join(dict.fromkeys(beside)) or 'none'} ({told})."]
 
 
 def _unfinished(compared: Json) -> int:

@@ -30,6 +30,7 @@ STEPS = (LAYERED, "adam", "sign", "plain")
 WITH_MOMENTS = (LAYERED, "adam")
 EPSILON = 1e-12
 DEVIATION, FARTHEST = 2.0, 2.0
+ROUNDING = 1e-12
 
 Layers = NDArray[np.intp]
 """Which layer's values of which hyperparameter each coordinate is one of, `[D]`."""
@@ -93,5 +94,7 @@ def means(x: Array, of: Layers) -> Array:
 
 
 def deviations(x: Array, of: Layers) -> Array:
-    """x less the mean of its layer, `[D]`; exactly 0 where the layer has one value."""
-    return np.where(np.bincount(of)[of] > 1, x - means(x, of), 0.0)
+    """x less the mean of its layer, `[D]`; exactly 0 where the two differ by rounding alone, in a layer of one too."""
+    mean = means(x, of)
+    apart = x - mean
+    return np.where(np.abs(apart) > ROUNDING * np.abs(mean), apart, 0.0)

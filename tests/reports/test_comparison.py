@@ -42,7 +42,7 @@ def test_a_pair_by_hand() -> None:
     # Ranks of the differences −1, 0 (dropped), 2, −∞, ∞: −1 and 2 are first and second, the infinite two share 3.5.
     assert pair.effect_size == pytest.approx((1 - 2) / 10)
     assert (pair.ci95, pair.reduction_ci95, pair.p_value) == (None, None, None)
-    assert pair.note == "5 pairs: below 6 there is neither a p-value under 0.05 nor a 95 % interval"
+    assert pair.note == "below 6 pairs, here 5, there is no p-value under 0.05 and no 95 % interval"
 
 
 def test_reductions_are_shares_of_a_positive_loss() -> None:

@@ -88,9 +88,9 @@ def test_nemenyis_q_of_many_methods_is_scipys() -> None:
 
 
 def test_too_few_methods_or_blocks_are_said() -> None:
-    assert ranking.critical_difference(np.zeros((2, 9))).note == "2 methods: three or more are needed"
+    assert ranking.critical_difference(np.zeros((2, 9))).note == "3 or more methods are needed, not 2"
     few = ranking.critical_difference(np.zeros((4, 5)))
-    assert (few.note, few.friedman_p, few.difference, few.groups) == ("5 blocks: 6 or more are needed", None, None, [])
+    assert (few.note, few.friedman_p, few.difference, few.groups) == ("6 or more blocks are needed, not 5", None, None, [])
 
 
 def test_methods_that_are_all_equal_are_one_group() -> None:
