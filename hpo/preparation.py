@@ -7,6 +7,7 @@ from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hpo import stacking
 from hpo.arm import strategy_for
@@ -14,9 +15,11 @@ from hpo.diagnostics.findings import Diagnosis
 from hpo.execution import worker
 from hpo.execution.executor import Executor, choose
 from hpo.failures import BadStorage, BadStudy
+from hpo.hypergradients import HYPERGRADIENTS
 from hpo.registry import EXECUTORS, resolve
 from hpo.spec import Arm, Study
 from hpo.storage.ledger import Ledger
+from hpo.storage.records import ArmRecord
 from hpo.task import Plan, Probe
 
 
@@ -123,7 +126,24 @@ def store(ready: Ready, ledger: Ledger, versions: Mapping[str, str]) -> None:
             "database: give --storage postgresql://USER@HOST/NAME"
         )
     ledger.begin(ready.study, versions, ready.data_dir)
-    for arm in ready.study.arms():
-        plan = ready.plans[arm.label]
-        settings = {**strategy_for(arm, plan).settings, **plan.derivative}
-        ledger.describe(ready.study.name, arm.label, plan.space, settings, plan.inputs)
+    settings = {a.label: {**strategy_for(a, p).settings, **p.derivative} for a, p in _planned_arms(ready)}
+    for arm in ledger.arms(ready.study.name):
+        if arm.method in HYPERGRADIENTS:
+            _refuse_other(arm, settings[arm.label])
+    for arm, plan in _planned_arms(ready):
+        ledger.describe(ready.study.name, arm.label, plan.space, settings[arm.label], plan.inputs)
+
+
+def _planned_arms(ready: Ready) -> list[tuple[Arm, Plan]]:
+    return [(arm, ready.plans[arm.label]) for arm in ready.study.arms()]
+
+
+def _refuse_other(arm: ArmRecord, now: Mapping[str, Any]) -> None:
+    """A descent is told its trials again: under other settings it would not stand where it stood."""
+    other = [key for key, value in arm.settings.items() if key in now and now[key] != value]
+    if other:
+        key = other[0]
+        raise BadStudy(
+            f"methods.{arm.title}: its trials were made with {key} {arm.settings[key]!r}, which is {now[key]!r} in "
+            "this hpo: give the study another name"
+        )

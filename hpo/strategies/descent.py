@@ -8,8 +8,9 @@ every operation entry by entry,
 where `directions` says what d is for each kind of step.
 
 u is the length of one coordinate: 1 (a factor of e) on a logarithmic scale, a tenth of the range on a linear one, so
-that `rate` 0.3 changes a strength by about a third, or moves a momentum by 3 % of its range, in a trial; with `plain`,
-for a slope of 1 along z/u.
+that `rate` 0.3 changes a value alone by about a third, or moves a momentum by 3 % of its range, in a trial; with
+`plain`, for a slope of 1 along z/u. Of a layer the mean moves so far, and the units beside it twice as far in the root
+mean square, and at most four times.
 
 z is the point of the last *good* trial: one with a finite hypergradient and a finite loss, at most 1.2 times the lowest
 so far. The length s starts at 1. A bad trial multiplies it by `shrink`, and a shorter step is taken from the same

@@ -33,7 +33,7 @@ DEVIATION, FARTHEST = 2.0, 2.0
 ROUNDING = 1e-12
 
 Layers = NDArray[np.intp]
-"""Which layer's values of which hyperparameter each coordinate is one of, `[D]`."""
+"""Which layer's values of which hyperparameter each coordinate is one of, `[D]`; a schedule's values are one layer."""
 
 
 class Moments(NamedTuple):

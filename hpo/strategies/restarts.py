@@ -4,7 +4,7 @@ With `restarts: 1` this is one descent, as `descent.py` has it. With R of them, 
 draw, log-uniform from a quarter to four times (Fu et al. 2016 choose super-parameters by random search):
 
 - its `rate`, of what is given;
-- with Adam 1 − β, of both moments;
+- with moments (layered, adam) 1 − β, of both;
 - its start: one factor for all values of a hyperparameter, of its default; on a linear scale as many tenths of the
   range away as it would be factors of e. A draw for each value would leave the mean of thousands where it was.
 

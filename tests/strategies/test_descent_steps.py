@@ -132,7 +132,7 @@ def test_a_plain_step_does_not_follow_an_exploded_slope() -> None:
 def test_every_step_descends_a_bowl() -> None:
     space = Space((group("l2", 50, 1e-6, 1.0, 1e-3, True),))
     bowl = Bowl(space, height=100.0)
-    for step, rate in (("adam", 0.3), ("sign", 0.3), ("plain", 30.0)):
+    for step, rate in (("layered", 0.3), ("adam", 0.3), ("sign", 0.3), ("plain", 30.0)):
         trials = run(descent(step, space, rate), bowl, 25)
         assert bowl(trials[-1].proposal).validation_loss < 0.05 * bowl(trials[0].proposal).validation_loss, step
 

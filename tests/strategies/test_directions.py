@@ -49,7 +49,7 @@ def test_a_layer_of_equal_slopes_goes_as_one_value(slopes: Array) -> None:
 
 def test_a_unit_moves_by_how_much_it_matters_in_its_layer() -> None:
     along = layered(np.array([[2.0, -1.0, -1.0, 0.01, -0.01, 0.0]]))
-    np.testing.assert_allclose(along[:3], 2 * np.array([2, -1, -1]) / np.sqrt(2), rtol=1e-9)  # h over its layer's length
+    np.testing.assert_allclose(along[:3], 2 * np.array([2, -1, -1]) / np.sqrt(2), rtol=1e-9)  # h over its length
     np.testing.assert_allclose(along[3:5], [2, -2], rtol=1e-6)  # a layer of small slopes goes as far as any
     assert along[5] == 0
 
