@@ -36,7 +36,10 @@ GUARD = (
     'if __name__ == "__main__":'
 )
 
+ONE = "of several, run one after the other, or each in a process of its own"
+
 _running = threading.Lock()
+_runner: int | None = None
 
 
 def run(
@@ -60,8 +63,14 @@ def run(
     """
     if multiprocessing.parent_process() is not None:
         raise BadStudy(f"hpo.run is called in a worker: {GUARD}")
+    global _runner
     if not _running.acquire(blocking=False):
-        raise BadStudy(f"hpo.run is called while a study of this program runs: {GUARD}")
+        other = _runner != threading.get_ident()
+        raise BadStudy(
+            f"hpo.run is called while a study of this program runs{' in another thread' if other else ''}: "
+            f"{ONE if other else GUARD}"
+        )
+    _runner = threading.get_ident()
     try:
         from threadpoolctl import threadpool_limits
 
@@ -89,9 +98,12 @@ def load(name: str, storage: str | None = None) -> Result:
     return Result(name, _storage(storage))
 
 
-def compare(*names: str, storage: str | None = None) -> Comparison:
-    """The methods of one or more studies, paired by data and seed. Raises BadInput if there is no such study."""
-    return Comparison(names, _storage(storage))
+def compare(*names: str, storage: str | None = None, control: str | None = None) -> Comparison:
+    """The methods of one or more studies, paired by data and seed; with `control`, one method against all others.
+
+    Raises BadInput if there is no such study or method.
+    """
+    return Comparison(names, _storage(storage), control)
 
 
 def _study(given: str | Path | Mapping[str, Any] | Study) -> Study:
@@ -142,7 +154,9 @@ def _screen() -> Console:
 
     from rich.console import Console
 
-    screen = Console()
+    from hpo.reports.tables import Screen
+
+    screen = Screen()
     if not screen.is_jupyter:
         return screen
     return Console(force_jupyter=find_spec("ipywidgets") is not None, force_terminal=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, Strict, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, Strict, field_validator, model_validator
 
 from hpo.failures import unknown
 from hpo.registry import DECIDERS, PRUNERS, STRATEGIES
@@ -17,6 +17,15 @@ Number = Annotated[float, Strict()]
 
 BLACK_BOX = sorted(set(STRATEGIES) - set(DECIDERS.values()))
 METHODS = sorted({*BLACK_BOX, *DECIDERS})
+
+
+def _label(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"{text!r} must be one line of text that can be seen")
+    return text.strip()
+
+
+Label = Annotated[str, AfterValidator(_label)]
 
 
 class Choice(BaseModel, frozen=True, extra="allow"):
@@ -37,7 +46,7 @@ class SolverChoice(Choice, frozen=True):
 
     steps: Whole | None = Field(default=None, ge=1)
     batch_size: Whole | None = Field(default=None, ge=1)
-    label: str | None = None
+    label: Label | None = None
 
     @property
     def title(self) -> str:
@@ -69,7 +78,7 @@ class Method(Choice, frozen=True):
     """
 
     per: Grain | None = None
-    label: str | None = None
+    label: Label | None = None
     pruner: PrunerChoice | None = None
 
     @field_validator("name")

@@ -18,21 +18,26 @@ if TYPE_CHECKING:
 
     from hpo.storage.ledger import Ledger
 
+INTERVALS = ("ci95", "reduction_ci95", "test_loss_range")
+DATA_SETS = "data_sets"
+"""What the pairs are over data sets, where there are several: a pair's own figures."""
+
 
 class Comparison:
     """The methods of one or more studies. Frames are read when it is made, figures when they are first asked for.
 
-    Frames have the keys of `hpo compare --json` as columns, pairs and parts as `ci95_low`, `cost_seconds`.
+    Frames have the keys of `hpo compare --json` as columns, intervals and parts as `ci95_low`, `cost_seconds`; an
+    interval that is missing has its columns too.
     """
 
-    def __init__(self, names: Sequence[str], storage: str) -> None:
+    def __init__(self, names: Sequence[str], storage: str, control: str | None = None) -> None:
         from hpo.reports import compared, listing
 
-        self.names, self.storage = tuple(names), storage
+        self.names, self.storage, self.control = tuple(names), storage, control
         if not names:
             raise BadInput("compare: give the name of at least one study")
         with self._ledger() as ledger:
-            self.json: dict[str, Any] = compared.compare(ledger, *names)
+            self.json: dict[str, Any] = compared.compare(ledger, *names, control=control)
             self._shown = [listing.show(ledger, name) for name in self.names]
 
     @property
@@ -104,7 +109,7 @@ class Comparison:
         from hpo.reports import gathering
 
         with self._ledger() as ledger:
-            return gathering.gather(ledger, self.names)
+            return gathering.gather(ledger, self.names, self.control)
 
     @cached_property
     def _drawn(self) -> Mapping[str, Any]:
@@ -171,13 +176,19 @@ def _frame(entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _flat(entry: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """{"cost": {"seconds": 1}, "ci95": [0, 1]} → {"cost_seconds": 1, "ci95_low": 0, "ci95_high": 1}."""
+    """{"cost": {"seconds": 1}, "ci95": [0, 1]} → {"cost_seconds": 1, "ci95_low": 0, "ci95_high": 1}.
+
+    What is not there has its columns too: {"ci95": None} → {"ci95_low": None, "ci95_high": None}.
+    """
+    from hpo.reports.comparison import Pair
+
     found: dict[str, Any] = {}
     for key, value in entry.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{before}{key}_")
-        elif isinstance(value, list | tuple) and len(value) == 2:
-            found |= {f"{before}{key}_low": value[0], f"{before}{key}_high": value[1]}
+        if key in INTERVALS:
+            low, high = value or (None, None)
+            found |= {f"{before}{key}_low": low, f"{before}{key}_high": high}
+        elif isinstance(value, Mapping) or key == DATA_SETS:
+            found |= _flat(dict.fromkeys(Pair._fields) if value is None else value, f"{before}{key}_")
         else:
             found[f"{before}{key}"] = value
     return found

@@ -92,7 +92,7 @@ def _fields_at(path: list[str]) -> list[str]:
 
 def text(study: Study) -> str:
     """A study as YAML that `parse` reads back as the same study."""
-    return yaml.dump(study.canonical(), Dumper=_Dumper, sort_keys=False)
+    return yaml.dump(study.canonical(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):

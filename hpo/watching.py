@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hpo.failures import BadInput
-from hpo.loggers.logger import Logging, logger, masked
+from hpo.loggers.logger import Logging, logger
+from hpo.storage.address import masked
 
 if TYPE_CHECKING:
     from hpo.arm import ArmRun
@@ -55,7 +56,7 @@ class Several:
 
 
 class Guarded:
-    """A watcher whose failures are said in one line, once, and then it is told no more.
+    """A watcher whose failure is said in one line, and then it is told `stop`, to let go of what it has, and no more.
 
     Only before anything is trained does BadInput pass: what the user can mend is better mended first.
     """
@@ -93,12 +94,22 @@ class Guarded:
         try:
             getattr(self._watcher, verb)(*what)
         except Exception as error:  # whatever the user's code or a service raises
-            self._give_up(when, error)
+            self._give_up(when, error, stopped=verb == "stop")
 
-    def _give_up(self, when: str, error: Exception) -> None:
+    def _give_up(self, when: str, error: Exception, stopped: bool = False) -> None:
         self._failed = True
-        said = masked(f"{type(error).__name__}: {' '.join(str(error).split())}")
-        log.warning("%s failed %s (%s): it is told no more; the study goes on%s", self._name, when, said, self._advice)
+        said = [_said(error)]
+        if not stopped:
+            try:
+                self._watcher.stop()
+            except Exception as another:
+                said.append(f"and as it stopped {_said(another)}")
+        told = ", ".join(said)
+        log.warning("%s failed %s (%s): it is told no more; the study goes on%s", self._name, when, told, self._advice)
+
+
+def _said(error: Exception) -> str:
+    return masked(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import nbformat
@@ -92,6 +93,7 @@ def test_frames(done: hpo.Result, url: str) -> None:
     assert set(done.arms["best_trial"]) <= {0, 1}
     assert done.methods["cost_trainings"].tolist() == [2.0, 2.0, 2.0]
     assert done.pairs[["a", "b", "n"]].shape == (3, 3)
+    assert done.pairs[["ci95_low", "data_sets_ci95_high", "data_sets_n"]].isna().all(axis=None)
     curve = done.curves.query("method == 'drmad' and unit == 'trainings' and part == 'test'")
     assert curve["median"].iloc[-1] == pytest.approx(done.arms.query("title == 'drmad'")["test_loss"].median())
 
@@ -137,6 +139,33 @@ def test_where_things_are_comes_from_the_environment(url: str, monkeypatch: pyte
     assert result.storage == url
     with Ledger.open(url) as ledger:
         assert ledger.study("small").data_dir == tmp_path
+
+
+def test_a_study_in_a_thread_beside_another(url: str) -> None:
+    said: list[str] = []
+
+    def another() -> None:
+        try:
+            hpo.run(studies_small.study(name="other"), url, quiet=True)
+        except BadStudy as error:
+            said.append(str(error))
+
+    class Once(hpo.Watcher):
+        def begun(self, study: object, arms: object) -> None:
+            thread = threading.Thread(target=another)
+            thread.start()
+            thread.join()
+            another()
+
+    hpo.run(
+        studies_small.study(budget={"trainings": 1}, seeds=1, methods=["random"]), url, quiet=True, callbacks=[Once()]
+    )
+    beside, within = said
+    assert beside.startswith(
+        "hpo.run is called while a study of this program runs in another thread: of several, run one"
+    )
+    assert "__main__" not in beside
+    assert within.startswith("hpo.run is called while a study of this program runs: a module that is imported")
 
 
 def test_functions_that_cannot_be_found_again() -> None:

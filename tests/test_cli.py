@@ -235,6 +235,20 @@ def test_a_study_without_a_usable_trial_exits_with_1(here):
     (here / "small.yaml").write_text(wild)
     result = hpo("run", "small.yaml", "--quiet")
     assert (result.exit_code, "no trial of drmad/0" in result.output) == (1, True)
+    for arguments, name in ([], "small"), (["--arm", "drmad/0"], "drmad/0"):
+        said = hpo("export", "small", "-o", "best", *arguments).output
+        assert re.fullmatch(rf"hpo: {name} has no usable trial, though \d+ ended: hpo show small.* tells why\n", said)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--format", "csv"]])
+def test_whoever_reads_may_stop_reading(ran, form):
+    script = "from hpo.cli import main; main()"
+    command = [sys.executable, "-c", script, "compare", "small", "--storage", ran[0], *form]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", [["--help"], ["list"], ["show", "small"], ["compare", "small"]])

@@ -104,7 +104,20 @@ def test_every_trial_is_there_once(tmp_path: Path, kind: str) -> None:
         ("csv:{}", "is not a file: give a file"),
         ("csv:{}/nowhere/a.csv", r"cannot be written \(No such file or directory\): give another file"),
         ("tensorboard:{}/a", r"cannot be written \(Not a directory\): give another folder"),
+        ("https://secret@host", r"--log https://\*\*\*@host: unknown logger 'https'"),
+        ("password=secret", r"--log password=\*\*\* unknown logger 'password=\*\*\*"),
         ("mlflow:https://user:secret@localhost:9", r"mlflow:https://\*\*\*@localhost:9: cannot be used"),
+        ("mlflow:http://localhost:9/?token=secret", r"mlflow:http://localhost:9/\?token=\*\*\*: cannot be used"),
+        (
+            "mlflow:postgresql://user:se@cr/et@localhost:9/a",
+            r"mlflow:postgresql://\*\*\*@localhost:9/a: cannot be used",
+        ),
+        (
+            "mlflow:mysql://user:secret@localhost/a",
+            r"cannot be used \(No module named 'MySQLdb'\): give another address",
+        ),
+        ("mlflow:sqlite:///{}/a/mlflow.db", r"cannot be used \(\[Errno 17\] File exists: .*\): give another address"),
+        ("mlflow:sqlite:///{}", r"cannot be used \(.*unable to open database file.*\): give another address"),
     ],
 )
 def test_addresses_that_cannot_be_used(tmp_path: Path, address: str, said: str) -> None:

@@ -66,6 +66,20 @@ def test_its_text_reads_back():
     assert study_file.parse(study_file.text(study)) == study
     assert study.name == "1e5"
     assert study.methods[0].options == {"clamp": None}
+    wide = study_file.parse(changed("- drmad", "- {name: drmad, label: ' Größe 🙂 '}"))
+    assert wide.methods[0].label == "Größe 🙂"
+    assert "label: Größe 🙂\n" in study_file.text(wide)
+    assert study_file.parse(study_file.text(wide)) == wide
+
+
+@pytest.mark.parametrize("label", ["", "  ", "a\\nb", "a\\tb"])
+def test_labels_that_cannot_be_seen(label):
+    for text in (
+        changed("- drmad", f'- {{name: drmad, label: "{label}"}}'),
+        changed("solver: sgd", f'solver: {{name: sgd, label: "{label}"}}'),
+    ):
+        with pytest.raises(BadStudy, match=r"label: .* must be one line of text that can be seen$"):
+            study_file.parse(text)
 
 
 def test_identity_leaves_out_what_may_change():

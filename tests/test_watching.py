@@ -60,17 +60,44 @@ def test_a_callback_is_told_everything(tmp_path: Path) -> None:
     [("closed", r"at trial \d of .*/0"), ("begun", "before the first trial"), ("stop", "at the end"),
      ("ended", "at the end of .*/0")],
 )  # fmt: skip
-def test_one_that_fails_is_told_no_more(tmp_path: Path, at: str, when: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_that_fails_is_told_to_stop_and_no_more(
+    tmp_path: Path, at: str, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
     failing, other = Counting(OSError(errno.ENOSPC, "No space left on device"), at), Counting()
     with caplog.at_level(logging.WARNING):
         result = run(tmp_path, failing, other)
     assert (len(result.trials), set(result.trials["state"])) == (6, {"complete"})
     assert other.told.count("closed") == 6
-    assert failing.told[-1] == at
+    assert failing.told[-2:] == [at, "stop"] if at != "stop" else failing.told[-1] == at
+    assert failing.told.count("stop") == 1
     [said] = [record.getMessage() for record in caplog.records if record.name == "hpo.watching"]
     assert said.startswith("callback Counting failed ")
     assert said.endswith("(OSError: [Errno 28] No space left on device): it is told no more; the study goes on")
     assert re.search(f"failed {when} ", said)
+
+
+class Leaking(hpo.Watcher):
+    """Tells in its errors how it signs in."""
+
+    def closed(self, arm: Any, trial: Any) -> None:
+        raise ConnectionError("postgresql://me:s3/cr@et@host/db\nrefused token=s3cret")
+
+    def stop(self) -> None:
+        raise OSError("https://s3cret@host is gone")
+
+
+def test_what_is_said_of_a_failure_is_one_line_without_credentials(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        run(tmp_path, Leaking())
+    [said] = [record.getMessage() for record in caplog.records if record.name == "hpo.watching"]
+    assert re.fullmatch(
+        r"callback Leaking failed at trial \d of .*/0 \(ConnectionError: postgresql://\*\*\*@host/db refused "
+        r"token=\*\*\*, and as it stopped OSError: https://\*\*\*@host is gone\): "
+        r"it is told no more; the study goes on",
+        said,
+    )
 
 
 def test_what_the_user_can_mend_is_said_before_anything_is_trained(tmp_path: Path) -> None:

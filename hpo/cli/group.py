@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,12 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             pass
+        except BrokenPipeError:
+            if _read():
+                raise
+            from hpo.reports.tables import unread
+
+            return unread()
         except Exception as error:
             if not interruption.asked():
                 if not isinstance(error, HpoError):
@@ -48,6 +55,13 @@ class Commands(click.Group):
                 ctx.exit(2 if isinstance(error, BadInput) else 1)
         click.echo("hpo: interrupted; finished trials are kept", err=True)
         return ctx.exit(130)
+
+
+def _read() -> bool:
+    """Whether somebody still reads the output: `hpo list | head -1` ends when head does, and nothing has failed."""
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), 0)
+    return not pipe.poll(0)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,6 +79,6 @@ def echo_json(value: object) -> None:
 
 
 def console() -> Console:
-    from rich.console import Console
+    from hpo.reports.tables import Screen
 
-    return Console()
+    return Screen()

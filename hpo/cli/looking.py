@@ -26,10 +26,10 @@ def list_studies(storage: str, as_json: bool) -> None:
 @main.command()
 @click.argument("name")
 @click.argument("arm", required=False)
-@click.argument("trial", required=False, type=click.IntRange(min=0))
+@click.argument("trial", required=False)
 @storage_option
 @json_option
-def show(name: str, arm: str | None, trial: int | None, storage: str, as_json: bool) -> None:
+def show(name: str, arm: str | None, trial: str | None, storage: str, as_json: bool) -> None:
     """Show the arms and trials of the study called NAME; or one ARM of it; or one TRIAL of that: its values by layer
     and by name.
 

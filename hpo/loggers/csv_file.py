@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import errno
+import fcntl
 import io
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ SPREAD = {"lowest": np.min, "median": np.median, "highest": np.max}
 
 
 class CSV:
-    """Appends to the file; a line is there whole or not at all."""
+    """Appends to the file, however many runs do; a line is there whole or not at all."""
 
     def __init__(self, where: str) -> None:
         self._path = Path(where)
@@ -41,14 +43,15 @@ class CSV:
         if self._path.exists() and not self._path.is_file():
             raise BadInput(f"csv:{self._path}: is not a file: give a file")
         try:
-            there = self._path.read_bytes() if self._path.exists() else b""
-            whole = there[: there.rfind(b"\n") + 1]  # a run that was killed may have left half a line
-            known = self._known(whole.decode(errors="replace"), study) if whole else ()
-            self._file = io.FileIO(self._path, "r+" if self._path.exists() else "x+")
-            if len(whole) < len(there):
-                self._file.truncate(len(whole))
-            if not whole:
-                self._write(dict(zip(self._columns, self._columns, strict=True)))
+            self._file = io.FileIO(self._path, "a+")
+            with self._alone():
+                there = self._path.read_bytes()
+                whole = there[: there.rfind(b"\n") + 1]  # a run that was killed may have left half a line
+                known = self._known(whole.decode(errors="replace"), study) if whole else ()
+                if len(whole) < len(there):
+                    self._file.truncate(len(whole))
+                if not whole:
+                    self._write(dict(zip(self._columns, self._columns, strict=True)))
         except OSError as error:
             raise BadInput(f"csv:{self._path}: cannot be written ({error.strerror}): give another file") from error
         return known
@@ -75,7 +78,18 @@ class CSV:
             for name, values in trial.proposal.values.items()
             for part, of in SPREAD.items()
         }
-        self._write(dict(zip(COLUMNS, (*about, *figures), strict=True)) | spreads)
+        with self._alone():
+            self._write(dict(zip(COLUMNS, (*about, *figures), strict=True)) | spreads)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other run writes meanwhile."""
+        assert self._file is not None  # begin comes first
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _write(self, row: Mapping[str, Any]) -> None:
         assert self._file is not None  # begin comes first

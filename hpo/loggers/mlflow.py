@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import math
 import os
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
+from mlflow.utils.uri import get_uri_scheme
+from sqlalchemy import create_engine, inspect, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from hpo.failures import BadInput
-from hpo.loggers.logger import Key, Logged, masked
+from hpo.loggers.logger import Key, Logged
+from hpo.storage.address import masked
 from hpo.storage.records import ArmRecord
 from hpo.trial import Trial, Values
 
@@ -24,6 +32,9 @@ ENDED = {"complete": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """A study does not wait for its logger: MLflow's own are minutes."""
+
+SOON = 10
+"""Seconds to wait for the database of an address."""
 
 PAGE = 1000
 
@@ -43,12 +54,24 @@ class MLflow:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # what it says of its retries is said when they failed
         try:
-            self._client = MlflowClient(tracking_uri=self._uri)
-            found = self._client.get_experiment_by_name(study.name)
-            self._experiment = self._client.create_experiment(study.name) if found is None else found.experiment_id
+            with _reached(self._uri):
+                self._client = MlflowClient(tracking_uri=self._uri)
+                self._experiment = self._made(study.name)
             return self._known()
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
             raise BadInput(f"{self._address}: cannot be used ({_said(error)}): give another address") from error
+
+    def _made(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return found.experiment_id
+        try:
+            return self._client.create_experiment(name)
+        except MlflowException:
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return found.experiment_id  # another run of the study was faster
 
     def _known(self) -> set[Key]:
         known: set[Key] = set()
@@ -111,6 +134,10 @@ class MLflow:
     def _arm(self, arm: ArmRecord, start: int) -> str:
         """The run of an arm, whose metrics are its trials'."""
         if arm.label not in self._arms:
+            named = f"attributes.run_name = '{arm.label}'"  # another run of the study may have made it by now
+            for found in self._client.search_runs([self._experiment], named):
+                self._arms[arm.label] = found.info.run_id
+                return found.info.run_id
             self._arms[arm.label] = run = self._run(arm.label, start, {"hpo.arm": arm.label})
             about = {"method": arm.title, "solver": arm.solver, "per": arm.per or "", "seed": arm.seed, **arm.settings}
             self._client.log_batch(run, params=[Param(name, str(value)) for name, value in about.items()])
@@ -123,6 +150,27 @@ class MLflow:
     def end(self) -> None:
         for run in self._arms.values():
             self._client.set_terminated(run)
+
+
+@contextmanager
+def _reached(uri: str) -> Iterator[None]:
+    """A database is connected to first: MLflow itself would try for minutes. In a file's folder only one run at a time
+    is past this line, as MLflow's making of the tables stands no company.
+    """
+    with ExitStack() as stack:
+        if get_uri_scheme(uri) in DATABASE_ENGINES:
+            url = make_url(uri)
+            if url.get_backend_name() == "sqlite" and url.database:
+                folder = Path(url.database).parent
+                folder.mkdir(parents=True, exist_ok=True)
+                place = os.open(folder, os.O_RDONLY)
+                stack.callback(os.close, place)
+                fcntl.flock(place, fcntl.LOCK_EX)  # until it is closed
+            limit = {"connect_timeout": SOON} if url.get_backend_name() in ("postgresql", "mysql") else {}
+            engine = create_engine(url, connect_args=limit)
+            stack.callback(engine.dispose)
+            inspect(engine).get_table_names()
+        yield
 
 
 def _metrics(figures: dict[str, Any], at: int, step: int) -> list[Metric]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TARGET = "target"
+DECIMAL_COMMA = r"\s*[-+]?\d+,\d+\s*"
 MOST_CATEGORIES = 1000
 """A text column with more values than this is an identifier or prose, which one column per value does not describe."""
 
@@ -31,19 +32,47 @@ def read_csv(path: Path) -> Records:
     """The table in a `.csv` or `.csv.gz` file with a header line, whose column `target` is what is learnt.
 
     A cell that is empty, `?` or one of pandas' names for a missing value (NA, NaN, null …) is a gap.
-    Raises BadData: not a CSV, no column `target`, no other column, infinite numbers, a text column of too many values.
+    Spaces around a column's name are no part of it. Raises BadData: not a CSV, two columns of one name, no column
+    `target`, no other column, infinite numbers, numbers with decimal commas, a text column of too many values.
     """
     import pandas as pd
 
     try:
+        names = _header(path)
         table = pd.read_csv(path, na_values=["?"])
+    except UnicodeDecodeError as error:
+        raise BadData(f"{path}: cannot be read as CSV, it is not UTF-8 ({error.reason}): save it as UTF-8") from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         said = " ".join(str(error).split())
         raise BadData(f"{path}: cannot be read as CSV ({said}): give a comma-separated table with a header") from error
+    table = table.rename(columns=lambda name: str(name).strip())
     if TARGET not in table:
-        names = [str(column) for column in table.columns]
         raise BadData(f"{path}: {unknown('column', TARGET, names)}; rename the column to learn to {TARGET!r}")
+    for name, column in table.items():
+        _no_decimal_commas(path, str(name), column)
     return records(path.name, table.drop(columns=TARGET), table[TARGET])
+
+
+def _header(path: Path) -> list[str]:
+    """The names of the columns, read as a line like any other: pandas would give a second `target` another name."""
+    import pandas as pd
+
+    line = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    names = [str(name).strip() for name in line]
+    twice = [name for i, name in enumerate(names) if name and name in names[:i]]
+    if twice:
+        raise BadData(f"{path}: two columns are called {twice[0]!r}: rename or remove one")
+    if len(names) == 1 and ";" in names[0]:
+        raise BadData(f"{path}: its header {names[0]!r} has semicolons: save it with commas between the columns")
+    return names
+
+
+def _no_decimal_commas(path: Path, name: str, column: pd.Series) -> None:
+    """Raises BadData for a column whose values are all like 1,5: as texts they would be a column each."""
+    texts = column.dropna()
+    if column.dtype.kind not in "biuf" and len(texts) and texts.astype(str).str.fullmatch(DECIMAL_COMMA).all():
+        example = str(texts.iloc[0]).strip()
+        raise BadData(f"{path}: column {name!r} has numbers with decimal commas ({example}): save it with points")
 
 
 def read_openml(name: str, data_dir: Path | None) -> Records:

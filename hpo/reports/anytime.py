@@ -6,6 +6,7 @@ so a curve does not depend on how many workers a study had, and its end is the t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -51,23 +52,22 @@ def grid(arms: Sequence[Steps]) -> Array:
 
 
 def sampled(at: Array, values: Array, points: Array) -> Array:
-    """A step function at given points, NaN before its first step; a value of NaN counts as ∞."""
-    return np.concatenate([[np.nan], worst_last(values)])[np.searchsorted(at, points, side="right")]
+    """A step function at given points, ∞ before its first step; a value of NaN counts as ∞."""
+    return np.concatenate([[np.inf], worst_last(values)])[np.searchsorted(at, points, side="right")]
 
 
 def quantiles(values: Array, shares: Sequence[float]) -> list[Array]:
-    """Along the first axis, as NumPy's, but ∞ among the values is no NaN; a NaN among them makes the result NaN."""
+    """Along the first axis, as NumPy's, but ∞ among the values is no NaN."""
     ordered, found = np.sort(values, axis=0), []
     for share in shares:
         place = share * (len(values) - 1)
         low, part = int(place), place % 1
         found.append(ordered[low] if part == 0 else (1 - part) * ordered[low] + part * ordered[low + 1])
-    unknown = np.isnan(values).any(axis=0)
-    return [np.where(unknown, np.nan, quantile) for quantile in found]
+    return found
 
 
 def median(arms: Sequence[Steps]) -> Steps:
-    """The medians of several arms' incumbents; NaN until each has one. `spent`: the most that one of them has."""
+    """The medians of several arms' incumbents, ∞ for an arm that has none yet. `spent`: the most that one has."""
     at = np.unique(np.concatenate([arm.at for arm in arms]))
     validation, test = (
         quantiles(np.array([sampled(arm.at, losses, at) for arm, losses in zip(arms, kind, strict=True)]), [0.5])[0]
@@ -77,23 +77,27 @@ def median(arms: Sequence[Steps]) -> Steps:
 
 
 def reached(curve: Steps, goal: float) -> float | None:
-    """What was spent when the test loss was first at the goal or below; None: never."""
-    there = np.flatnonzero(curve.test <= goal)
+    """What was spent when the test loss was first at a finite goal or below; None: never."""
+    there = np.flatnonzero(curve.test <= goal) if math.isfinite(goal) else []
     return float(curve.at[there[0]]) if len(there) else None
 
 
 def more_budget(a: Steps, b: Steps) -> float | None:
     """How many times what a took to its final test loss b takes to get there; None: it never does."""
-    mine, theirs = reached(a, a.test[-1]), reached(b, a.test[-1])
+    mine, theirs = reached(a, _final(a)), reached(b, _final(a))
     return theirs / mine if mine and theirs is not None else None
 
 
 def less_budget(a: Steps, b: Steps) -> float | None:
     """The share of a's spending after which it was at b's final test loss; None: it never was."""
-    mine = reached(a, b.test[-1])
+    mine = reached(a, _final(b))
     return mine / a.spent if mine is not None and a.spent else None
 
 
 def mean_ranks(tests: Array) -> Array:
-    """`[methods, blocks, points]` → `[methods, points]`; an arm without an incumbent (NaN) ranks last."""
-    return ranks(worst_last(tests)).mean(axis=1)
+    """`[methods, blocks, points]` → `[methods, points]`; an arm without an incumbent (∞) ranks last."""
+    return ranks(tests).mean(axis=1)
+
+
+def _final(curve: Steps) -> float:
+    return float(curve.test[-1]) if curve.test.size else math.inf

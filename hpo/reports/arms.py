@@ -13,6 +13,9 @@ from solvers.ranges import GRAINS
 
 Json = dict[str, Any]
 
+ENDED = ("complete", "failed")
+"""The states of an arm of which nothing more is to come."""
+
 
 def best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     """The trial an arm hands over: complete and its own, with the lowest finite validation loss."""

@@ -7,39 +7,44 @@ shares of the defaults' test loss: a loss divided by that of the trial at the de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 
 import numpy as np
 
-from hpo.reports import anytime, comparison, ranking, verdict
+from hpo.failures import BadInput, unknown
+from hpo.reports import anytime, ranking, verdict
 from hpo.reports.anytime import Steps
 from hpo.reports.arms import Json, finite
-from hpo.reports.entrants import UNITS, Block, read
+from hpo.reports.entrants import UNITS, read
 from hpo.reports.field import Field, median
+from hpo.reports.pairs import pairs
 from hpo.reports.ranking import Array
 from hpo.storage.ledger import Ledger
 
 SHARE = "share of the defaults' test loss"
 
 
-def compare(ledger: Ledger, *names: str) -> Json:
+def compare(ledger: Ledger, *names: str, control: str | None = None) -> Json:
     """The comparison of one or more studies; `complete`: how many pairs of data and seed all methods have.
 
-    Raises BadInput, with the nearest name, for a study there is not.
+    With a control, a method named beforehand, only its pairs are made, corrected for their number, and the verdict is
+    about it. Raises BadInput, with the nearest name, for a study or a control there is not.
     """
     studies = list(dict.fromkeys(names))
     field = Field(read(ledger, studies))
+    if control is not None and control not in field.titles:
+        raise BadInput(unknown("method", control, field.titles))
     compared: Json = {
         "study": ", ".join(studies),
         "studies": studies,
         "metric": "test_loss",
         "scale": "test_loss" if len(field.data) == 1 else SHARE,
         "data": [_data(field, data) for data in field.data],
+        "control": control,
         "complete": len(field.complete),
         "arms": [e.entry for e in field.entrants],
         "methods": [_method(field, title) for title in field.titles],
-        "pairs": _pairs(field),
+        "pairs": pairs(field, control),
         **_over_spending(field),
         "critical_difference": _critical_difference(field),
     }
@@ -70,10 +75,10 @@ def _data(field: Field, data: str) -> Json:
 
 def _method(field: Field, title: str) -> Json:
     """Medians over the arms that have a figure; the cost is an arm's, on average."""
-    blocks = field.blocks_of(title)
-    arms = [field.arm[title, block] for block in blocks]
-    tests = [loss for loss in field.losses(title, blocks).tolist() if math.isfinite(loss)]
-    validation = [e.entry["validation_loss"] / field.unit[e.block] for e in arms if e.entry["best_trial"] is not None]
+    arms = [e for e in field.entrants if e.title == title]
+    tests = [loss for loss in field.losses(title, field.blocks_of(title)).tolist() if math.isfinite(loss)]
+    chosen = [e for e in arms if e.entry["best_trial"] is not None]
+    validation = [e.entry["validation_loss"] / field.unit[e.block] for e in chosen]
     accuracy = [e.entry["test_accuracy"] for e in arms if e.entry["test_accuracy"] is not None]
     return {
         "label": title,
@@ -83,63 +88,27 @@ def _method(field: Field, title: str) -> Json:
         "median_validation_loss": finite(median(validation)),
         "median_test_accuracy": finite(median(accuracy)),
         "seeds": len(arms),
-        "usable": sum(e.entry["best_trial"] is not None for e in arms),
+        "usable": len(chosen),
         "cost": {unit: float(np.mean([e.entry["cost"][unit] for e in arms])) for unit in UNITS},
     }
 
 
-def _pairs(field: Field) -> list[Json]:
-    """Every two methods, the better ranked one first."""
-    pairs = [_pair(field, a, b) for a, b in combinations(field.titles, 2)]
-    adjusted = comparison.holm([pair["p_value"] for pair in pairs])
-    return [{**pair, "p_holm": p} for pair, p in zip(pairs, adjusted, strict=True)]
-
-
-def _pair(field: Field, a: str, b: str) -> Json:
-    blocks = field.blocks_of(a, b)
-    pair = comparison.compare(field.losses(a, blocks), field.losses(b, blocks))._asdict()
-    return {
-        "a": a,
-        "b": b,
-        **{key: list(value) if isinstance(value, tuple) else value for key, value in pair.items()},
-        "data_sets": _by_data(field, a, b, blocks),
-        "more_budget": {unit: _asked(anytime.more_budget, field, a, b, blocks, unit) for unit in UNITS},
-        "less_budget": {unit: _asked(anytime.less_budget, field, a, b, blocks, unit) for unit in UNITS},
-    }
-
-
-def _asked(
-    question: Callable[[Steps, Steps], float | None], field: Field, a: str, b: str, blocks: Sequence[Block], unit: str
-) -> float | None:
-    mine, theirs = field.median(a, blocks, unit), field.median(b, blocks, unit)
-    return None if mine is None or theirs is None else question(mine, theirs)
-
-
-def _by_data(field: Field, a: str, b: str, blocks: Sequence[Block]) -> Json | None:
-    """The pair with one figure a data set; None with less than two data sets."""
-    if len({data for data, _ in blocks}) < 2:
-        return None
-    pair = comparison.compare(field.by_data(a, blocks), field.by_data(b, blocks))
-    return {"n": pair.n, "wins": pair.wins, "p_value": pair.p_value}
-
-
 def _over_spending(field: Field) -> Json:
-    """`curves` and `ranks`: the incumbents on one grid a unit, in the comparison's scale."""
+    """`curves` and `ranks`: the incumbents on one grid a unit, in the comparison's scale, on the same blocks for all.
+
+    Every arm there counts, as ∞ while it has no figure; a quantile that is infinite is null.
+    """
     curves: dict[str, Json] = {title: {} for title in field.titles}
     ranks: Json = {}
     for unit in UNITS:
-        points = anytime.grid([e.incumbents[unit] for e in field.entrants])
+        every = {title: field.incumbents(title, field.complete, unit) for title in field.titles}
+        points = anytime.grid([arm for arms in every.values() for arm in arms])
         at = points.tolist()
-        for title in field.titles:
-            arms = field.incumbents(title, field.blocks_of(title), unit)
+        for title, arms in every.items():
             curves[title][unit] = {"at": at, "test": _band([a.test for a in arms], arms, points),
                                    "validation": _band([a.validation for a in arms], arms, points)}  # fmt: skip
-        tests = np.full((len(field.titles), len(field.complete), len(points)), np.nan)
-        for m, title in enumerate(field.titles):
-            for i, block in enumerate(field.complete):
-                arm = field.arm[title, block].incumbents[unit]
-                tests[m, i] = anytime.sampled(arm.at, arm.test, points)
-        means = anytime.mean_ranks(tests) if field.complete else np.full(tests.shape[::2], np.nan)
+        tests = np.array([[anytime.sampled(arm.at, arm.test, points) for arm in arms] for arms in every.values()])
+        means = anytime.mean_ranks(tests) if field.complete else np.full((len(every), len(points)), np.nan)
         ranks[unit] = {"at": at, "methods": dict(zip(field.titles, map(_finite, means), strict=True))}
     return {"curves": curves, "ranks": ranks}
 
@@ -153,11 +122,10 @@ def _band(values: Sequence[Array], arms: Sequence[Steps], points: Array) -> Json
 
 
 def _critical_difference(field: Field) -> Json:
-    """Over data sets where there are enough of them, as seeds of one data set are no evidence about another."""
-    many = len({data for data, _ in field.complete}) >= ranking.FEWEST
-    losses = field.by_data if many else field.losses
+    """Over data sets where there are several, as seeds of one data set are no evidence about another."""
+    several = len(field.data) > 1
+    losses, blocks = (field.by_data, "data sets") if several else (field.losses, "seeds")
     found = ranking.critical_difference(np.array([losses(title, field.complete) for title in field.titles]))
-    blocks = "data sets" if many else "seeds" if len(field.data) == 1 else "pairs of data set and seed"
     return {
         "blocks": blocks,
         "n": found.n,

@@ -2,7 +2,8 @@
 
 A method is compared by one figure per pair of data set and seed: the test loss of the trial its arm would hand over,
 chosen by validation alone. NaN is an arm without such a trial: it counts as worse than any number, and two of them tie.
-Methods are paired by data and seed, because arms of one seed share their split and their initial weights.
+Methods are paired by data and seed, because arms of one seed share their split and their initial weights. Over several
+data sets each gives one figure, as its seeds are no evidence about another.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpo.reports.ranking import FEWEST, Array, ranks, worst_last
 
@@ -19,10 +21,11 @@ from hpo.reports.ranking import FEWEST, Array, ranks, worst_last
 class Pair(NamedTuple):
     """Method a against method b over n pairs of losses; a wins where its test loss is lower.
 
-    `median_difference` is that of a − b and `median_reduction` that of 1 − a/b (where b > 0) over the pairs with two
-    finite losses, with their intervals. `effect_size` is the matched-pairs rank-biserial correlation (Kerby 2014): the
-    share of the ranks of |a − b| in a's favour minus the share against it, −1 … 1, positive where a is lower.
-    `p_value` is the two-sided signed-rank test's over all n. Each is None where it would say nothing; `note` says why.
+    `median_difference` is that of a − b and `median_reduction` that of 1 − a/b, over all n, with their intervals: where
+    one of the two has no figure a − b is ±∞ and so is the reduction. `effect_size` is the matched-pairs rank-biserial
+    correlation (Kerby 2014): the share of the ranks of |a − b| in a's favour minus the share against it, −1 … 1,
+    positive where a is lower. `p_value` is the two-sided signed-rank test's over all n. Each is None where it would say
+    nothing or be infinite; `note` says why.
     """
 
     n: int
@@ -49,28 +52,74 @@ def select(complete: Sequence[bool], validation: Sequence[float]) -> int | None:
 
 def compare(a: Array, b: Array) -> Pair:
     """Two methods' test losses, `[n]` each, paired; pairs in which neither has a figure are left out."""
+    differences, reductions, _ = _apart(a, b)
+    return _told(differences, reductions, "pairs")
+
+
+def compare_over_data(a: Array, b: Array, data: Sequence[str]) -> Pair:
+    """As `compare`, with one figure a data set: the median of its pairs' differences, and of their reductions.
+
+    `data`: the data set of each pair.
+    """
+    differences, reductions, seen = _apart(a, b)
+    names = np.array(data)[seen]
+    groups = [names == name for name in dict.fromkeys(names.tolist())]
+    each = np.array([_middle(differences[group]) for group in groups])
+    return _told(each, None if reductions is None else np.array([_middle(reductions[g]) for g in groups]), "data sets")
+
+
+def _apart(a: Array, b: Array) -> tuple[Array, Array | None, NDArray[np.bool_]]:
+    """a − b and 1 − a/b, ±∞ where one of the two has no figure; which pairs are left. None: some b is not positive."""
     seen = ~(np.isnan(a) & np.isnan(b))
     first, second = worst_last(a[seen]), worst_last(b[seen])
     finite = np.isfinite(first) & np.isfinite(second)
-    differences = first[finite] - second[finite]
-    positive = finite & (second > 0)
-    reductions = 1 - first[positive] / second[positive]
-    ordered = _ordered_differences(first, second)
-    n = len(first)
-    few = n < FEWEST
+    differences = _signs(first, second)
+    reductions = -differences
+    differences[finite] = first[finite] - second[finite]
+    if finite.any() and second[finite].min() <= 0:
+        return differences, None, seen
+    reductions[finite] = 1 - first[finite] / second[finite]
+    return differences, reductions, seen
+
+
+def _told(differences: Array, reductions: Array | None, of: str) -> Pair:
+    beyond = 2 * np.abs(differences[np.isfinite(differences)]).max(initial=0.0) + 1  # a rank test needs the order alone
+    ordered = np.clip(differences, -beyond, beyond)
+    n, median = len(differences), _median(differences)
+    notes = [
+        (n < FEWEST, f"below {FEWEST} {of}, here {n}, there is no p-value under 0.05 and no 95 % interval"),
+        (n > 0 and median is None, f"on half of {n} {of} or more a method has no figure: there is no median"),
+        (reductions is None, "a reduction is a share of positive losses, and b has others"),
+    ]
     return Pair(
         n=n,
-        wins=int((first < second).sum()),
-        ties=int((first == second).sum()),
-        losses=int((first > second).sum()),
-        median_difference=float(np.median(differences)) if differences.size else None,
+        wins=int((differences < 0).sum()),
+        ties=int((differences == 0).sum()),
+        losses=int((differences > 0).sum()),
+        median_difference=median,
         ci95=median_interval(differences),
-        median_reduction=float(np.median(reductions)) if reductions.size else None,
-        reduction_ci95=median_interval(reductions),
+        median_reduction=None if reductions is None else _median(reductions),
+        reduction_ci95=None if reductions is None else median_interval(reductions),
         effect_size=rank_biserial(ordered) if n else None,
-        p_value=None if few else signed_rank(ordered),
-        note=f"below {FEWEST} pairs, here {n}, there is no p-value under 0.05 and no 95 % interval" if few else None,
+        p_value=None if n < FEWEST else signed_rank(ordered),
+        note="; ".join(said for applies, said in notes if applies) or None,
     )
+
+
+def _middle(values: Array) -> float:
+    """The median; between −∞ and ∞ a tie."""
+    with np.errstate(invalid="ignore"):
+        return float(np.nan_to_num(np.median(values), nan=0.0, posinf=np.inf, neginf=-np.inf))
+
+
+def by_data(losses: Array, data: Sequence[str]) -> Array:
+    """One loss a data set, in the order they come in: the median over its seeds; NaN where that is infinite.
+
+    An arm without a figure counts as ∞. `data`: the data set of each loss.
+    """
+    worst, names = worst_last(losses), np.array(data)
+    medians = np.array([np.median(worst[names == name]) for name in dict.fromkeys(data)])
+    return np.where(np.isfinite(medians), medians, np.nan)
 
 
 def median_interval(values: Array) -> tuple[float, float] | None:
@@ -79,7 +128,7 @@ def median_interval(values: Array) -> tuple[float, float] | None:
     The k-th lowest and k-th highest value hold the median with probability 1 − 2 P(Binomial(n, ½) < k); between the
     two k around 95 % the ends are interpolated. The percentile bootstrap ends at whole order statistics: of 7 or 15
     values it holds the median in about 90 % of samples. None below six values: not even the lowest and the highest of
-    five hold it in 95 %.
+    five hold it in 95 %; None where an end is infinite.
     """
     n = len(values)
     if n < FEWEST:
@@ -89,8 +138,11 @@ def median_interval(values: Array) -> tuple[float, float] | None:
         k, outside = k + 1, more
     share = (0.05 - outside) / (more - outside)
     weight = (n - k) * share / (k + (n - 2 * k) * share)
-    low = ordered[k - 1] + weight * (ordered[k] - ordered[k - 1])
-    high = ordered[n - k] - weight * (ordered[n - k] - ordered[n - k - 1])
+    ends = ordered[[k - 1, k, n - k - 1, n - k]]
+    if not np.isfinite(ends).all():
+        return None
+    low = ends[0] + weight * (ends[1] - ends[0])
+    high = ends[3] - weight * (ends[3] - ends[2])
     return float(low), float(high)
 
 
@@ -137,10 +189,13 @@ def pairs_needed(tests: int) -> int:
     return math.ceil(math.log2(2 * max(tests, 1) / 0.05))
 
 
-def _ordered_differences(first: Array, second: Array) -> Array:
-    """first − second, an infinite one just beyond the largest finite one: a rank test needs the order alone."""
-    finite = np.isfinite(first) & np.isfinite(second)
-    differences = np.where(first < second, -np.inf, np.where(first > second, np.inf, 0.0))
-    differences[finite] = first[finite] - second[finite]
-    beyond = 2 * np.abs(differences[finite]).max(initial=0.0) + 1
-    return np.clip(differences, -beyond, beyond)
+def _signs(first: Array, second: Array) -> Array:
+    """−∞ where the first is lower, ∞ where it is higher, else 0."""
+    return np.where(first < second, -np.inf, np.where(first > second, np.inf, 0.0))
+
+
+def _median(values: Array) -> float | None:
+    """None where it is infinite, or there is none."""
+    ordered, n = np.sort(values), len(values)
+    middle = ordered[[(n - 1) // 2, n // 2]] if n else np.array([np.inf])
+    return float(middle.mean()) if np.isfinite(middle).all() else None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo.reports.arms import best
-from hpo.storage.ledger import Ledger
+from hpo.reports.still import Still
 from hpo.storage.records import ArmRecord, TrialRecord
 from hpo.trial import Trial
 
@@ -26,14 +26,14 @@ COLUMNS = 40
 QUANTILES = ("0", "0.05", "0.25", "0.5", "0.75", "0.95", "1")
 
 
-def panel(ledger: Ledger, study: str, arm: ArmRecord, records: Sequence[TrialRecord]) -> Json | None:
+def panel(ledger: Still, study: str, arm: ArmRecord, records: Sequence[TrialRecord]) -> Json | None:
     """Quantiles, layers, norms, pixels or columns of an arm's values; None if no trial of its own ended well."""
     complete = [r.number for r in records if r.state == "complete" and r.origin is None]
     if not complete:
         return None
     selected = best(records)
     wanted = _spaced(complete, None if selected is None else selected.number)
-    trials = ledger.trials(study, arm.label, since=records[-1].number + 1, among=wanted)
+    trials = ledger.selected(study, arm.label, wanted)
     by_number = {r.number: r for r in records}
     drawn = [by_number[t.number] for t in trials]
     return {

@@ -11,6 +11,7 @@ from hpo.failures import BadInput
 from hpo.reports.arms import Json, best, cost_of, finite, identity, state_of, total
 from hpo.reports.listing import trial_entry
 from hpo.reports.places import named
+from hpo.reports.still import NEVER
 from hpo.storage.ledger import Ledger
 from hpo.storage.records import ArmRecord, TrialRecord
 from hpo.trial import Array, Values
@@ -36,17 +37,17 @@ def arm(ledger: Ledger, study: str, label: str) -> Json:
     }
 
 
-def trial(ledger: Ledger, study: str, label: str, number: int) -> Json:
+def trial(ledger: Ledger, study: str, label: str, number: int | str) -> Json:
     """One trial: its figures, its values and hypergradient by layer, when and where it ran.
 
-    Raises BadInput if there is no such arm, or with the range of numbers if the arm has no such trial.
+    Raises BadInput if there is no such arm, or with the range of numbers if the arm has no trial of that `number`.
     """
     record, trials = _arm(ledger, study, label)
-    found = next((t for t in trials if t.number == number), None)
+    found = next((t for t in trials if str(t.number) == str(number)), None)
     if found is None:
         has = f"its trials are 0 … {trials[-1].number}" if trials else "it has none yet"
         raise BadInput(f"arm {label} has no trial {number}: {has}")
-    [whole] = ledger.trials(study, label, since=trials[-1].number + 1, among=[number])
+    [whole] = ledger.trials(study, label, since=NEVER, among=[found.number])
     outcome = whole.outcome
     run = None if found.lease is None else ledger.attendance(study).get(found.lease)
     return {
@@ -66,7 +67,7 @@ def trial(ledger: Ledger, study: str, label: str, number: int) -> Json:
 
 
 def _arm(ledger: Ledger, study: str, label: str) -> tuple[ArmRecord, list[TrialRecord]]:
-    ledger.trials(study, label, since=2**31 - 1)  # the ledger knows the nearest name
+    ledger.trials(study, label, since=NEVER)  # the ledger knows the nearest name
     return next(a for a in ledger.arms(study) if a.label == label), ledger.figures(study)[label]
 
 

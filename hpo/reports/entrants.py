@@ -1,29 +1,24 @@
 """The arms of one or several studies as they enter a comparison: the one place where it reads the ledger.
 
-Arms are paired by (data, seed). Two studies have the same data when their test losses can be compared: the same
-problem (data set, split, model) and the same training but for the solver.
+Arms are paired by (data, seed); which studies share their data, and which a method, says `hpo.reports.sameness`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from hpo.reports import sameness
 from hpo.reports.anytime import Steps, steps
 from hpo.reports.arms import Json, best, cost_of, finite, identity, state_of, total
-from hpo.spec import Study
+from hpo.reports.sameness import Block
 from hpo.storage.ledger import Ledger
 from hpo.storage.records import ArmRecord, TrialRecord
 
 UNITS = ("trainings", "gradient_evaluations", "seconds")
-
-Block = tuple[str, int]
-"""One data set with one seed."""
 
 
 class Entrant(NamedTuple):
@@ -58,29 +53,14 @@ class _Read(NamedTuple):
 def read(ledger: Ledger, names: Sequence[str]) -> list[Entrant]:
     """The arms of these studies in their order. Raises BadInput, with the nearest name, for one there is not."""
     records = {name: ledger.study(name) for name in names}
-    data = _data({name: record.spec for name, record in records.items()})
+    data = sameness.data(records)
+    enlisted = {name: ledger.arms(name) for name in records}
+    titles = sameness.titles(records, enlisted, data)
     arms: list[_Read] = []
     for name, record in records.items():
         trials = ledger.figures(name)
-        arms += [_Read(name, data[name], arm, trials[arm.label], record.running) for arm in ledger.arms(name)]
-    places = Counter((r.data, r.arm.seed, r.arm.title) for r in arms)
-    shared = {title for (_, _, title), times in places.items() if times > 1}
-    return [_entrant(r, f"{r.arm.title} ({r.study})" if r.arm.title in shared else r.arm.title) for r in arms]
-
-
-def _data(specs: dict[str, Study]) -> dict[str, str]:
-    """Study → the name of its data; two different ones of one name get their study's in brackets."""
-    identities = {name: _identity(spec) for name, spec in specs.items()}
-    first = {key: name for name, key in reversed(identities.items())}
-    plain = {key: specs[name].problem.data for key, name in first.items()}
-    meant = list(plain.values())
-    names = {key: f"{told} ({first[key]})" if meant.count(told) > 1 else told for key, told in plain.items()}
-    return {name: names[key] for name, key in identities.items()}
-
-
-def _identity(spec: Study) -> str:
-    training = spec.training.model_dump(mode="json", exclude={"solver"})
-    return json.dumps([spec.problem.model_dump(mode="json"), training], sort_keys=True)
+        arms += [_Read(name, data[name], arm, trials[arm.label], record.running) for arm in enlisted[name]]
+    return [_entrant(r, titles[r.study, r.arm.title]) for r in arms]
 
 
 def _entrant(r: _Read, title: str) -> Entrant:

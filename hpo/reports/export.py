@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +39,7 @@ def write(ledger: Ledger, study: str, folder: Path, arm: str | None) -> tuple[st
     """Write weights.safetensors, hyperparameters.json, study.yaml and load.py into a new `folder`.
 
     Takes the trial with the lowest validation loss of the study, or of one arm; returns its arm and number. Raises
-    BadInput if the folder is not empty, the arm is unknown or nothing has finished yet.
+    BadInput if the folder is not empty, the arm is unknown or no trial is usable.
     """
     label, record = chosen(ledger, study, arm)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -63,7 +66,7 @@ def write(ledger: Ledger, study: str, folder: Path, arm: str | None) -> tuple[st
 
 
 def chosen(ledger: Ledger, study: str, arm: str | None) -> tuple[str, TrialRecord]:
-    """The trial with the lowest validation loss of the study, or of one arm. Raises BadInput if there is none."""
+    """The trial with the lowest validation loss of the study, or of one arm. Raises BadInput if none is usable."""
     figures = ledger.figures(study)
     if arm is not None and arm not in figures:
         raise BadInput(unknown("arm", arm, figures))
@@ -74,6 +77,15 @@ def chosen(ledger: Ledger, study: str, arm: str | None) -> tuple[str, TrialRecor
         if arm in (None, label) and record.state == "complete" and math.isfinite(record.validation_loss)
     ]
     if not candidates:
-        raise BadInput(f"{arm or study} has no finished trial yet: run it first")
+        told = figures.values() if arm is None else [figures[arm]]
+        raise BadInput(_nothing_usable(study, arm, chain.from_iterable(told)))
     _, label, record = min(candidates, key=lambda c: (c[0], c[1], c[2].number))
     return label, record
+
+
+def _nothing_usable(study: str, arm: str | None, trials: Iterable[TrialRecord]) -> str:
+    ended = sum(trial.closed is not None and trial.origin is None for trial in trials)
+    if not ended:
+        return f"{arm or study} has no finished trial yet: run it first"
+    shown = shlex.join([study, arm] if arm else [study])
+    return f"{arm or study} has no usable trial, though {ended} ended: hpo show {shown} tells why"

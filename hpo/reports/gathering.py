@@ -9,6 +9,7 @@ from typing import Any
 from hpo import study_file
 from hpo.reports import descents, slots
 from hpo.reports.compared import compare
+from hpo.reports.still import Still
 from hpo.storage.ledger import Ledger
 from hpo.storage.records import ArmRecord, StudyRecord, TrialRecord
 
@@ -25,9 +26,10 @@ REASONS = 30
 """Kinds of failure that are listed."""
 
 
-def gather(ledger: Ledger, names: Sequence[str]) -> Json:
+def gather(ledger: Ledger, names: Sequence[str], control: str | None = None) -> Json:
     """`{"studies", "compared", "timeline", "learning", "failures", "panels"}`. Raises BadInput for an unknown study."""
-    compared = compare(ledger, *names)
+    ledger = Still(ledger)
+    compared = compare(ledger, *names, control=control)
     names = compared["studies"]
     records = {name: ledger.study(name) for name in names}
     arms = {name: ledger.arms(name) for name in names}
@@ -42,8 +44,8 @@ def gather(ledger: Ledger, names: Sequence[str]) -> Json:
     return {
         "studies": [_study(name, records[name], arms[name], figures[name]) for name in names],
         "compared": compared,
-        "timeline": slots.timeline(placed),
-        "learning": _learning(ledger, compared, figures),
+        "timeline": slots.timeline(placed, [name for name in names if records[name].parent is not None]),
+        "learning": _learning(ledger, compared),
         "failures": _failures(placed),
         "panels": _panels(ledger, compared, arms, figures),
     }
@@ -69,15 +71,15 @@ def _study(name: str, record: StudyRecord, arms: Sequence[ArmRecord], trials: Tr
     }
 
 
-def _learning(ledger: Ledger, compared: Json, figures: Mapping[str, Trials]) -> Json:
+def _learning(ledger: Still, compared: Json) -> Json:
     """The curves of the selected trials: `{"of": how many there are, "curves": […]}`."""
     chosen = [a for a in compared["arms"] if a["best_trial"] is not None]
     drawn = chosen if len(chosen) <= CURVES else _medians(compared, chosen)[:CURVES]
-    return {"of": len(chosen), "curves": [_curve(ledger, arm, figures[arm["study"]][arm["label"]]) for arm in drawn]}
+    return {"of": len(chosen), "curves": [_curve(ledger, arm) for arm in drawn]}
 
 
-def _curve(ledger: Ledger, arm: Json, records: Sequence[TrialRecord]) -> Json:
-    [trial] = ledger.trials(arm["study"], arm["label"], since=records[-1].number + 1, among=[arm["best_trial"]])
+def _curve(ledger: Still, arm: Json) -> Json:
+    [trial] = ledger.selected(arm["study"], arm["label"], [arm["best_trial"]])
     assert trial.outcome is not None  # the selected trial is a complete one
     steps, training, validation = trial.outcome.curve.T.tolist()
     return {
@@ -102,7 +104,7 @@ def _median(arms: Sequence[Json]) -> Json:
 
 
 def _panels(
-    ledger: Ledger, compared: Json, arms: Mapping[str, Sequence[ArmRecord]], figures: Mapping[str, Trials]
+    ledger: Still, compared: Json, arms: Mapping[str, Sequence[ArmRecord]], figures: Mapping[str, Trials]
 ) -> Json:
     """`{"of": (method, data set) pairs that use hypergradients, "panels": those of the first few}`."""
     led = [

@@ -38,7 +38,7 @@ function entry(slot, trace) {
   line.setAttribute("stroke-width", solid ? 8 : 2.5);
   if (dashes[dash]) line.setAttribute("stroke-dasharray", dashes[dash]);
   svg.append(line);
-  button.append(svg, trace.name);
+  button.append(svg, trace.meta ?? trace.name);
   button.setAttribute("aria-pressed", "true");
   button.addEventListener("click", () => {
     const show = button.getAttribute("aria-pressed") === "false";

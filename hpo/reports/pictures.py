@@ -9,7 +9,7 @@ from typing import Any
 
 from hpo.failures import BadInput
 from hpo.reports.figures import Drawn, draw
-from hpo.reports.figures.look import Json
+from hpo.reports.figures.look import Json, plain
 
 WIDTH = 900
 SCALE = 2
@@ -25,6 +25,7 @@ def write(contents: Json, folder: Path) -> int:
         raise BadInput("pictures need Kaleido: pip install 'hpo[figures]'")
     import kaleido
     from choreographer.browsers.chromium import ChromeNotFoundError
+    from choreographer.errors import BrowserFailedError
 
     drawn = draw(contents)
     jobs: list[dict[str, Any]] = [
@@ -37,6 +38,10 @@ def write(contents: Json, folder: Path) -> int:
         kaleido.write_fig_from_object_sync(jobs, cancel_on_error=True, kopts={"mathjax": False})
     except ChromeNotFoundError as error:
         raise BadInput("pictures need a browser: install chromium, or name one in the variable BROWSER_PATH") from error
+    except BrowserFailedError as error:
+        raise BadInput(
+            "pictures need a browser, and the one there is ended as it began: try chromium --headless"
+        ) from error
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written ({error.strerror}); give a path that can be a folder") from error
     return len(drawn)
@@ -49,6 +54,6 @@ def _titled(drawn: Drawn) -> dict[str, Any]:
     named = sum("name" in trace and trace.get("showlegend", True) for trace in figure["data"])
     room = 50 + 22 * math.ceil(named / 5)
     height = layout["height"] + room
-    title = {"text": drawn.says, "font": {"size": 15}, "x": 0.01, "xanchor": "left", "y": 1 - 20 / height}
+    title = {"text": plain(drawn.says), "font": {"size": 15}, "x": 0.01, "xanchor": "left", "y": 1 - 20 / height}
     above = {"paper_bgcolor": "#ffffff", "title": title, "height": height, "margin": layout["margin"] | {"t": room}}
     return figure | {"layout": layout | above}

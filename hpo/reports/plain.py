@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hpo.reports.units import NONE, count, duration, figure
-from hpo.reports.verdict import against_best
+from hpo.reports.verdict import against, cautions
 
 Json = Mapping[str, Any]
 
@@ -17,7 +17,10 @@ ARM = ("study", "data", "title", "label", "method", "solver", "per", "seed", "st
 
 
 def markdown(compared: Json, all_pairs: bool = False) -> str:
-    """The headline, the methods and the pairs of the best one, or all pairs; a | in a name is escaped."""
+    """The headline, the methods, the pairs of the best one or the control, or all pairs, and what to beware of.
+
+    A | in a name is escaped.
+    """
     methods = [
         (
             m["label"], _number(m["mean_rank"], ".2f"), figure(m["median_test_loss"]),
@@ -32,7 +35,7 @@ def markdown(compared: Json, all_pairs: bool = False) -> str:
             _with(p["median_reduction"], p["reduction_ci95"], ".1%"), _number(p["effect_size"], "+.2f"),
             _number(p["p_value"], ".2g"), _number(p["p_holm"], ".2g"),
         )
-        for p in (compared["pairs"] if all_pairs else against_best(compared))
+        for p in (compared["pairs"] if all_pairs else against(compared))
     ]  # fmt: skip
     loss = "test loss" if len(compared["data"]) == 1 else compared["scale"]
     parts = [
@@ -42,8 +45,11 @@ def markdown(compared: Json, all_pairs: bool = False) -> str:
     if len(compared["data"]) > 1:
         parts.append(_by_data(compared))
     if pairs:
-        heads = ["a", "b", "lower/equal/higher", "median a − b (95 %)", "reduction (95 %)", "effect", "p", "p (Holm)"]
+        p = "p" if len(compared["data"]) == 1 else "p over data sets"
+        heads = ["a", "b", "lower/equal/higher", "median a − b (95 %)", "reduction (95 %)", "effect", p, "p (Holm)"]
         parts.append(_table(heads, pairs))
+    if beware := cautions(compared):
+        parts.append("\n".join(f"- {said}" for said in beware))
     return "\n\n".join(parts)
 
 

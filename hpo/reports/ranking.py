@@ -70,25 +70,32 @@ def critical_difference(losses: Array) -> CriticalDifference:
     if k < 3 or n < FEWEST:
         few = f"3 or more methods are needed, not {k}" if k < 3 else f"{FEWEST} or more blocks are needed, not {n}"
         return CriticalDifference(n, means, None, None, [], few)
-    p, difference = friedman(means, n), nemenyi(k, n)
+    p, difference = friedman(ranks(worst_last(seen))), nemenyi(k, n)
     order = [int(i) for i in means.argsort(kind="stable")]
     return CriticalDifference(n, means, p, difference, _groups(means, order, difference if p < LEVEL else k), None)
 
 
-def friedman(means: Array, n: int) -> float:
-    """The p-value of Friedman's test from k mean ranks over n blocks, by the F statistic of Iman and Davenport (1980).
+def friedman(ranked: Array) -> float:
+    """The p-value of Friedman's test, by the F statistic of Iman and Davenport (1980); ranks `[k methods, n blocks]`.
 
-    χ² = 12 n/(k (k + 1)) · (Σ R² − k (k + 1)²/4), F = (n − 1) χ²/(n (k − 1) − χ²) with k − 1 and (k − 1)(n − 1) degrees
-    of freedom. Where all blocks agree F is infinite: then p is 1/k!ⁿ⁻¹, that of the ranks themselves.
+    χ² = (k − 1) Σᵢ (Σⱼ dᵢⱼ)² / Σᵢⱼ dᵢⱼ² of the ranks' distances d from (k + 1)/2, which counts ties as what they are
+    (Conover 1999, 5.8); F = (n − 1) χ²/(n (k − 1) − χ²) with k − 1 and (k − 1)(n − 1) degrees of freedom. Where all
+    blocks agree F is infinite: then p is that of the ranks themselves, 1/k!ⁿ⁻¹ without ties. 1 if all are equal.
     """
     from scipy.special import fdtrc
 
-    k = len(means)
-    square = 12 * n / (k * (k + 1)) * float((means**2).sum() - k * (k + 1) ** 2 / 4)
+    k, n = ranked.shape
+    distances = ranked - (k + 1) / 2
+    spread = float((distances**2).sum())
+    if spread == 0:
+        return 1.0
+    square = (k - 1) * float((distances.sum(axis=1) ** 2).sum()) / spread
     left = n * (k - 1) - square
     if left < 1e-9 * n * k:
-        return math.factorial(k) ** (1.0 - n)
-    return float(fdtrc(k - 1, (k - 1) * (n - 1), max(0.0, (n - 1) * square / left)))
+        _, equal = np.unique(ranked[:, 0], return_counts=True)
+        orders = math.factorial(k) / math.prod(math.factorial(int(times)) for times in equal)
+        return orders ** (1.0 - n)
+    return float(fdtrc(k - 1, (k - 1) * (n - 1), (n - 1) * square / left))
 
 
 def nemenyi(k: int, n: int) -> float:

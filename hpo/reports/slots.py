@@ -1,8 +1,8 @@
-"""Which slot of which run trained which trial, and when, from the moments the ledger keeps."""
+"""Which run trained which trial, and when, from the moments the ledger keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -10,6 +10,8 @@ from hpo.storage.records import TrialRecord
 
 MOST = 1_500
 """Bars a browser draws at once without a pause."""
+
+PARENT, UNKNOWN, WAITING = "from the study it branched from", "a run not recorded", "waiting"
 
 CLOCKS = (("seconds", 1.0, 300.0), ("minutes", 60.0, 18_000.0), ("hours", 3_600.0, 864_000.0), ("days", 86_400.0, 0.0))
 """Unit, its seconds, and the longest time that is told in it."""
@@ -32,29 +34,36 @@ class Span(NamedTuple):
     placed: Placed
 
 
-def timeline(trials: Sequence[Placed]) -> dict[str, Any]:
+def timeline(trials: Sequence[Placed], branched: Collection[str] = ()) -> dict[str, Any]:
     """`{"unit", "rows": [name], "marks": [{"row", "from", "to", "title", "arm", "number", "state", "count"}]}`.
 
-    A run's slots are not recorded: its trials are laid out in as few rows as their overlaps allow. A running trial ends
-    at the last moment anything was seen of the study; one that no run has is waiting. Where there are more bars than a
-    page shows, one stands for the `count` trials of a method and state in a stretch of time, as long as their share.
+    Which worker trained what is not recorded: a run has as many rows as it had trainings at once. A running trial ends
+    at the last moment anything was seen of the study; one that no run has is waiting. Closed trials of no known run
+    come, in the `branched` studies, from the study they branched from. Where there are more bars than a page shows, one
+    stands for the `count` trials of a method and state in a stretch of time, as long as their share.
     """
     own = [p for p in trials if p.trial.origin is None]
     if not own:
         return {"unit": "seconds", "rows": [], "marks": []}
     start = min(p.trial.opened for p in own)
     last = max(p.trial.closed or p.trial.opened for p in own)
-    runs: dict[int | None, list[Span]] = {}
+    by_lease: dict[int, list[Span]] = {}
+    others: dict[str, list[Span]] = {PARENT: [], UNKNOWN: [], WAITING: []}
     for p in own:
         span = Span(_since(start, p.trial.opened), _since(start, p.trial.closed or last), p)
-        runs.setdefault(p.trial.lease, []).append(span)
+        if p.trial.lease is not None:
+            by_lease.setdefault(p.trial.lease, []).append(span)
+        else:
+            others[WAITING if p.trial.closed is None else PARENT if p.study in branched else UNKNOWN].append(span)
+    runs = sorted(by_lease.values(), key=lambda spans: min(s.begin for s in spans))
+    named = {f"run {i + 1}": spans for i, spans in enumerate(runs)}
+    waiting = {WAITING: others.pop(WAITING)}
     rows: list[list[Span]] = []
     names: list[str] = []
-    for i, run in enumerate(sorted(runs, key=lambda run: (run is None, min(s.begin for s in runs[run])))):
-        slots = _slots(runs[run])
-        rows += slots
-        of = "waiting" if run is None else f"run {i + 1}, slot" if len(runs) > 1 else "slot"
-        names += [f"{of} {j + 1}" for j in range(len(slots))]
+    for name, spans in (others | named | waiting).items():
+        at_once = _at_once(spans)
+        rows += at_once
+        names += [_named(name, j + 1, len(at_once)) for j in range(len(at_once))]
     whole = max(max(s.end for row in rows for s in row), 1e-9)
     unit, seconds = next((name, size) for name, size, longest in CLOCKS if whole <= longest or not longest)
     everything = [span for row in rows for span in row]
@@ -75,7 +84,11 @@ def _since(start: datetime, moment: datetime) -> float:
     return max(0.0, (moment - start).total_seconds())
 
 
-def _slots(spans: list[Span]) -> list[list[Span]]:
+def _named(run: str, row: int, rows: int) -> str:
+    return f"{run}, {row} of {rows} at once" if rows > 1 else run
+
+
+def _at_once(spans: list[Span]) -> list[list[Span]]:
     """Each span in the first row that is free at its beginning."""
     rows: list[list[Span]] = []
     for span in sorted(spans, key=lambda s: (s.begin, s.end)):

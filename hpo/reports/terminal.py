@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo.reports import tables
-from hpo.reports.units import NONE, count, duration, figure, seeds, size
+from hpo.reports.units import NONE, count, duration, figure, noun, seeds, size
 
 Json = Mapping[str, Any]
 
@@ -86,7 +86,7 @@ def _expectation(title: str, arms: Sequence[Json]) -> str:
 
 def _head(spec: Json) -> list[str]:
     problem, training = spec["problem"], spec["training"]
-    budget = ", ".join(f"{amount:g} {unit.replace('_', ' ')}" for unit, amount in spec["budget"].items() if amount)
+    budget = ", ".join(f"{amount:g} {noun(amount, unit)}" for unit, amount in spec["budget"].items() if amount)
     space = ", ".join(f"{name} {'auto' if d == 'auto' else 'per ' + d['per']}" for name, d in spec["space"].items())
     return [
         f"{problem['data']}, {training['steps']} steps of {training['batch_size']}; {space}",

@@ -5,7 +5,7 @@ terminal_comparison.show(rich.console.Console(), compared.compare(ledger, "digit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -29,9 +29,9 @@ def show(console: Console, compared: Json, all_pairs: bool = False) -> None:
     if len(compared["data"]) > 1:
         console.print(_data(compared), Text(""), sep="\n")
     if all_pairs:
-        console.print(Text(""), _pairs(compared["pairs"]), Text(""), sep="\n")
+        console.print(Text(""), _pairs(compared), Text(""), sep="\n")
     console.print(*tables.lines(compared["verdict"]), sep="\n")
-    if not all_pairs and len(compared["methods"]) > 2:
+    if not all_pairs and compared["control"] is None and len(compared["methods"]) > 2:
         console.print(Text("--all-pairs prints what every two methods have against each other."))
 
 
@@ -72,11 +72,13 @@ def _data(compared: Json) -> Table:
     return table
 
 
-def _pairs(pairs: Sequence[Json]) -> Table:
+def _pairs(compared: Json) -> Table:
+    """The medians over all pairs of data and seed; p is that of the data sets where there are several."""
+    p_value = "p" if len(compared["data"]) == 1 else "p over\ndata sets"
     table = tables.table(
-        "a", "b", "lower on>", "equal>", "median\na − b>", "reduction,\n95 %>", "effect>", "p>", "Holm>"
+        "a", "b", "lower on>", "equal>", "median\na − b>", "reduction,\n95 %>", "effect>", f"{p_value}>", "Holm>"
     )
-    for p in pairs:
+    for p in compared["pairs"]:
         share = NONE if p["median_reduction"] is None else f"{p['median_reduction']:.1%}"
         if p["reduction_ci95"] is not None:
             share += f"\n{p['reduction_ci95'][0]:.1%}…{p['reduction_ci95'][1]:.1%}"

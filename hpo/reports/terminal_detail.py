@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from hpo.reports.tables import lines, row, table
 from hpo.reports.terminal import Json, trials_table
-from hpo.reports.units import NONE, count, duration, figure
+from hpo.reports.units import NONE, count, duration, figure, noun
 
 SHORT = 12
 """Trials of an arm that are all shown; of more the first, the best and the last few."""
@@ -40,7 +41,8 @@ def arm(console: Console, shown: Json) -> None:
         left = len(trials) - len(kept)
         console.print(Text(f"{left} of {len(trials)} trials are left out: --json has them all."))
     if shown["best_trial"] is not None:
-        console.print(Text(f"Next:  hpo show {shown['study']} {shown['label']} {shown['best_trial']}"))
+        one = shlex.join([shown["study"], shown["label"], str(shown["best_trial"])])
+        console.print(Text(f"Next:  hpo show {one}"), soft_wrap=True)
 
 
 def trial(console: Console, shown: Json) -> None:
@@ -55,11 +57,17 @@ def trial(console: Console, shown: Json) -> None:
         title = f"\n{name}, per {group['per']}: {group['size']} from {group['low']:g} to {group['high']:g}"
         console.print(Text(title, style="bold"))
         console.print(_pieces(group["pieces"], norms))
-        if group["largest"]:
+        if _spread_out(group):
             ends = table("largest", ">", "smallest", ">")
             for high, low in zip(group["largest"], group["smallest"], strict=True):
                 row(ends, high["name"], _short(high["value"]), low["name"], _short(low["value"]))
             console.print(ends)
+
+
+def _spread_out(group: Json) -> bool:
+    """Whether its values differ: of equal ones none is the largest."""
+    ends = [end["value"] for end in (*group["largest"], *group["smallest"])]
+    return len(set(ends)) > 1
 
 
 def spark(losses: Sequence[float | None]) -> str:
@@ -83,7 +91,7 @@ def _few(trials: Sequence[Json], best: int | None) -> list[Json]:
 
 def _settings(shown: Json) -> list[str]:
     cost = shown["cost"]
-    spent = f"{count(cost['trainings'])} trainings, {count(cost['gradient_evaluations'])} gradient evaluations"
+    spent = ", ".join(f"{count(cost[unit])} {noun(cost[unit], unit)}" for unit in ("trainings", "gradient_evaluations"))
     space = ", ".join(f"{g['name']}: {g['size']} ({g['per']})" for g in shown["space"])
     settings = ", ".join(f"{name}: {_setting(value)}" for name, value in shown["settings"].items())
     known = [f"{shown['method']} with {shown['solver']}, seed {shown['seed']}; {space or 'not described yet'}"]
@@ -101,9 +109,10 @@ def _figures(shown: Json) -> list[str]:
     told = [f"validation {figure(shown['validation_loss'])}", f"test {figure(shown['test_loss'])}"]
     told += [] if accuracy is None else [f"test accuracy {accuracy:.1%}"]
     ran = "" if shown["ran"] is None else f" on {shown['ran']['host']} (worker {shown['ran']['worker']})"
+    spent = shown["gradient_evaluations"]
     found = [
         ", ".join(told),
-        f"{count(shown['gradient_evaluations'])} gradient evaluations in {duration(shown['seconds'])}, "
+        f"{count(spent)} {noun(spent, 'gradient_evaluations')} in {duration(shown['seconds'])}, "
         f"{duration(shown['ask_seconds'])} to propose",
         f"{shown['opened'][:19].replace('T', ' ')} UTC to {(shown['closed'] or 'now')[11:19] or 'now'}{ran}",
     ]
@@ -119,7 +128,7 @@ def _figures(shown: Json) -> list[str]:
 
 def _pieces(pieces: Sequence[Json], norms: Sequence[float | None] | None) -> Any:
     heads = ["weight", "values>", "min>", "quarter>", "median>", "quarter>", "max>"]
-    made = table(*heads, *(["‖hypergradient‖>"] if norms else []))
+    made = table(*heads, *(["‖hyper-\ngradient‖>"] if norms else []))
     for i, p in enumerate(pieces):
         spread = [_short(p[key]) for key in ("min", "q1", "median", "q3", "max")]
         row(made, p["where"], p["count"], *spread, *([_short(norms[i])] if norms else []))

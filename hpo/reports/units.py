@@ -37,6 +37,12 @@ def size(given: float) -> str:
     return f"{given / 1024:.1f} GiB"
 
 
+def noun(n: float, unit: str) -> str:
+    """The unit of a budget as it is read after that number: gradient evaluations, but training after 1."""
+    said = unit.replace("_", " ")
+    return said.removesuffix("s") if n == 1 else said
+
+
 def seeds(n: int) -> str:
     """1 seed, 5 seeds."""
     return "1 seed" if n == 1 else f"{n} seeds"

@@ -6,6 +6,7 @@ postgresql://user:password@host/database
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +18,15 @@ from hpo.failures import BadStorage, unknown
 DIALECTS = ("sqlite", "postgresql")
 EXAMPLE = "give sqlite:///hpo.db or postgresql://user@host/database"
 
+SIGNED_IN = re.compile(r"(://(?!/))(\S*@|[^\s/:@]*:(?!\d+(?:[/?#\s]|$)).*@)", re.DOTALL)
+"""Who signs in at an address, up to the last @, as a password may hold any character; what is a port is none."""
+
+SECRET = re.compile(
+    r"""([\w.-]*(?:pass|pwd|token|secret|credential|signature|(?:api|access|private|account)[-_]?key)[\w.-]*|(?<=[?&])key)
+    (["']?\s*=\s*)('[^']*'|"[^"]*"|[^\s&]+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
 
 def parse(text: str) -> URL:
     """The URL. Raises BadStorage if it is malformed, of another kind, or its driver is not installed."""
@@ -25,10 +35,9 @@ def parse(text: str) -> URL:
     except (ArgumentError, ValueError) as error:
         # The text may hold a password that nothing can find, so all before the last @ stays out of the message.
         shown = "***@" + text.rpartition("@")[2] if "@" in text else text
-        raise BadStorage(f"{shown!r} is not the URL of a database: {EXAMPLE}") from error
+        raise BadStorage(f"{masked(shown)!r} is not the URL of a database: {EXAMPLE}") from error
     if "@" in (url.host or ""):
-        shown = f"{url.drivername}://***@{text.rpartition('@')[2]}"
-        raise BadStorage(f"{shown}: an @ stands in the user's name or the password: write it as %40")
+        raise BadStorage(f"{masked(text)}: an @ stands in the user's name or the password: write it as %40")
     if url.get_backend_name() not in DIALECTS:
         raise BadStorage(f"{shown_as(url)}: {unknown('kind of database', url.get_backend_name(), DIALECTS)}")
     try:
@@ -44,15 +53,22 @@ def parse(text: str) -> URL:
     try:
         dialect().create_connect_args(url)
     except (ArgumentError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = masked(str(error).splitlines()[0])
         raise BadStorage(f"{shown_as(url)}: a part of it is not understood ({reason}): {EXAMPLE}") from error
     return url
 
 
 def shown_as(url: URL) -> str:
     """The URL without its passwords, wherever they stand."""
-    secret = {key: "***" for key in url.query if "pass" in key.lower()}
-    return url.update_query_dict(secret).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+    return masked(url.render_as_string(hide_password=True))
+
+
+def masked(text: str) -> str:
+    """Any text without the credentials in it: `user:password@` of an address, whatever the password is made of, and
+    what is assigned to a password, a token or a key (`?token=…`, `password='…'`).
+    """
+    text = SIGNED_IN.sub(lambda found: found[0] if found[2].endswith(":***@") else f"{found[1]}***@", text)
+    return SECRET.sub(r"\1\2***", text)
 
 
 def check_file(url: URL, create: bool) -> None:

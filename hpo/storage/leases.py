@@ -148,5 +148,10 @@ def alive(rows: Iterable[LeaseRow], now: float, times: Times = USUAL) -> bool:
     return any(p.alive() if p.here else abs(now - beat) <= times.lease for p, beat in processes)
 
 
+def under_way(rows: Iterable[LeaseRow], now: float) -> dict[int, bool]:
+    """Token → whether it is this process's, of the leases whose run is alive; `now`: the database's clock."""
+    return {row.id: _process(row) == this_process() for row in rows if alive([row], now)}
+
+
 def _process(row: LeaseRow) -> Process:
     return Process(row.host, row.machine, row.pid, row.started)

@@ -277,6 +277,12 @@ class Ledger:
         with self._database.read() as session:
             return reading.figures(session, study)
 
+    def under_way(self, study: str) -> dict[int, bool]:
+        """The leases of runs that are alive, as far as can be seen from here, oldest first; True: of this process."""
+        with self._database.read() as session:
+            rows = leases.leases(session, reading.study_id(session, study))
+            return leases.under_way(rows, self._database.clock(session))
+
     def attendance(self, study: str) -> dict[int, RunRecord]:
         """The runs that have worked on a study by the number of their lease, which their trials have."""
         with self._database.read() as session:

@@ -73,6 +73,11 @@ def test_columns_without_a_value_in_the_training_rows_keep_their_place(here):
         ("a,target\n1,x\n2,x\n", "all 2 rows are of class 'x'"),
         ("a,target\n1,x\n2,\n3,y\n", "the target is missing in 1 of 3 rows, first in row 2"),
         ("a,target\n1,1.5\n2,\n3,2.5\n", "the target is missing in 1 of 3 rows, first in row 2"),
+        ("a,target,target\n1,x,x\n2,y,y\n", "two columns are called 'target': rename or remove one"),
+        ("a, a,target\n1,2,x\n2,3,y\n", "two columns are called 'a'"),
+        ("a;target\n1,5;2\n", "its header 'a;target' has semicolons: save it with commas"),
+        ('a,target\n"1,5",x\n"-2,25",y\n,x\n', "column 'a' has numbers with decimal commas .1,5.: save it with points"),
+        ('a,target\n1,"1,5"\n2,"2,5"\n', "column 'target' has numbers with decimal commas"),
         ("a,target\ninf,x\n2,y\n", "column 'a' has infinite numbers"),
         ("a,target\n" + "".join(f"n{i},{i % 2}\n" for i in range(1001)), "column 'a' has 1001 different texts"),
     ],
@@ -92,6 +97,15 @@ def test_files_that_are_no_csv(here):
     for name in ("a.csv", "b.csv.gz", "c.csv.gz"):
         with pytest.raises(BadData, match=f"{name}: cannot be read as CSV"):
             load(name)
+    with pytest.raises(BadData, match="it is not UTF-8 .*: save it as UTF-8"):
+        load("a.csv")
+
+
+def test_spaces_around_the_names_of_columns(here):
+    (here / "a.csv").write_text('\ufeff job , age, target\n"1,5 m",1,0\nclerk,2,1\n', encoding="utf-8")
+    found = load("a.csv").rows.inputs
+    assert not isinstance(found, np.ndarray)
+    assert list(found.columns) == ["job", "age"]
 
 
 def test_prepared_columns_have_names(here):

@@ -27,13 +27,13 @@ def test_an_incumbent_by_hand() -> None:
     assert steps.test.tolist() == [0.7, INF]
     assert steps.spent == 8
     assert anytime.sampled(steps.at, steps.test, np.array([0, 2.9, 3, 7.9, 8, 99])).tolist()[2:] == [0.7, 0.7, INF, INF]
-    assert np.isnan(anytime.sampled(steps.at, steps.test, np.array([0, 2.9]))).all()
+    assert anytime.sampled(steps.at, steps.test, np.array([0, 2.9])).tolist() == [INF, INF]
 
 
 def test_an_arm_without_trials_has_none() -> None:
     steps = arm([], [], [])
     assert (len(steps.at), steps.spent) == (0, 0.0)
-    assert np.isnan(anytime.sampled(steps.at, steps.test, np.array([0.0, 1.0]))).all()
+    assert anytime.sampled(steps.at, steps.test, np.array([0.0, 1.0])).tolist() == [INF, INF]
     assert anytime.grid([]).tolist() == [0.0]
 
 
@@ -60,9 +60,9 @@ def test_quantiles_of_validation_only_fall(arms: list[list[tuple[float, float]]]
         np.array([anytime.sampled(s.at, s.validation, points) for s in steps]), anytime.QUARTILES
     )
     for line in (low, median, high):
-        assert (np.diff(line[~np.isnan(line)]) <= 1e-15).all()
+        assert (line[1:] <= line[:-1] + 1e-15).all()
     assert median[-1] == pytest.approx(np.median([s.validation[-1] for s in steps]))
-    assert (low[~np.isnan(low)] <= high[~np.isnan(low)]).all()
+    assert (low <= high).all()
 
 
 def test_quantiles_are_numpys_where_numbers_are_finite() -> None:
@@ -72,7 +72,6 @@ def test_quantiles_are_numpys_where_numbers_are_finite() -> None:
     )
     low, median, high = anytime.quantiles(np.array([[1.0], [2.0], [INF]]), anytime.QUARTILES)
     assert (low[0], median[0], high[0]) == (1.5, 2.0, INF)
-    assert np.isnan(anytime.quantiles(np.array([[1.0], [NAN]]), [0.5])[0])
 
 
 def test_a_grid_has_at_most_a_hundred_points_both_ends_among_them() -> None:
@@ -92,18 +91,24 @@ def test_how_much_more_and_less_budget() -> None:
     assert anytime.more_budget(a, c) is None
     assert anytime.less_budget(a, c) == 2 / 4
     assert (anytime.more_budget(c, a), anytime.less_budget(c, a)) == (0.5, None)
+    failed = arm([1, 1], [NAN, NAN], [NAN, NAN])  # never at a finite loss, so that nothing is reached
+    assert (anytime.more_budget(a, failed), anytime.less_budget(a, failed)) == (None, None)
+    assert (anytime.more_budget(failed, a), anytime.less_budget(failed, a)) == (None, None)
     nothing = arm([0, 0], [2, 1], [0.2, 0.1])  # a unit in which nothing is spent
     assert (anytime.more_budget(nothing, nothing), anytime.less_budget(nothing, nothing)) == (None, None)
 
 
-def test_a_median_of_arms_begins_when_each_has_an_incumbent() -> None:
+def test_an_arm_without_an_incumbent_counts_as_infinite_in_a_median() -> None:
     median = anytime.median([arm([1, 1], [2, 1], [0.2, 0.1]), arm([2, 2], [2, 1], [0.6, 0.5])])
     assert median.at.tolist() == [1, 2, 4]
     assert median.test[1:].tolist() == pytest.approx([0.35, 0.3])
-    assert math.isnan(median.test[0])
+    assert median.test[0] == INF
     assert median.spent == 4
+    # Of three the second best: there as soon as two have one, and one that fails for good stays among them.
+    three = anytime.median([arm([1], [1], [0.1]), arm([3], [1], [0.3]), arm([1, 1], [NAN, NAN], [NAN, NAN])])
+    assert (three.at.tolist(), three.test.tolist()) == ([1, 3], [INF, 0.3])
 
 
 def test_mean_ranks_over_spending_put_who_has_nothing_yet_last() -> None:
-    tests = np.array([[[NAN, 0.1, 0.1]], [[0.3, 0.3, 0.05]], [[NAN, NAN, INF]]])
+    tests = np.array([[[INF, 0.1, 0.1]], [[0.3, 0.3, 0.05]], [[INF, INF, INF]]])
     assert anytime.mean_ranks(tests).tolist() == [[2.5, 1, 2], [1, 2, 1], [2.5, 3, 3]]

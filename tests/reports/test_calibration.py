@@ -11,6 +11,11 @@ import scipy.stats
 from numpy.random import Generator
 
 from hpo.reports import comparison, ranking
+from hpo.reports.anytime import Steps
+from hpo.reports.arms import Json
+from hpo.reports.entrants import UNITS, Entrant
+from hpo.reports.field import Field
+from hpo.reports.pairs import pairs
 from hpo.reports.ranking import Array
 
 STUDIES = 200
@@ -35,6 +40,34 @@ def told_apart(losses: Array) -> bool:
     """Whether any two methods are declared different."""
     p = [comparison.compare(losses[a], losses[b]).p_value for a, b in combinations(range(len(losses)), 2)]
     return any(q is not None and q < 0.05 for q in comparison.holm(p))
+
+
+def judged(losses: Array) -> list[Json]:
+    """The pairs of a comparison of losses `[methods, data sets, seeds]`."""
+    nowhere = Steps(np.array([1.0]), np.array([1.0]), np.array([1.0]), 1.0)
+    entrants = [
+        Entrant(f"m{m}", f"d{d}", seed, f"d{d}", float(loss), 1.0, dict.fromkeys(UNITS, nowhere), {})
+        for (m, d, seed), loss in np.ndenumerate(losses)
+    ]
+    return pairs(Field(entrants))
+
+
+@pytest.mark.parametrize(("data", "seeds", "methods"), [(3, 5, 4), (8, 5, 4), (15, 5, 3)])
+def test_seeds_of_a_data_set_are_no_evidence_about_methods_in_general(data: int, seeds: int, methods: int) -> None:
+    # No method is better in general, but each suits some data sets, on all of their seeds.
+    generator, studies = np.random.default_rng(data), 100
+    wrong = pooled = friedman = 0
+    for _ in range(studies):
+        suits = generator.normal(size=(methods, data, 1)) + 0.3 * generator.normal(size=(methods, data, seeds))
+        told = judged(np.exp(0.1 * suits))
+        wrong += any(p["p_holm"] is not None and p["p_holm"] < 0.05 for p in told)
+        pooled += any(q is not None and q < 0.05 for q in comparison.holm([p["pooled_p_value"] for p in told]))
+        p = ranking.critical_difference(np.median(suits, axis=2)).friedman_p
+        friedman += p is not None and p < 0.05
+    surely = [float(scipy.stats.binom.ppf(SURELY, studies, share)) for share in (0.05, 0.06)]
+    assert wrong <= surely[0]
+    assert friedman <= surely[1]
+    assert pooled > 2 * surely[0]  # what counting every seed as evidence of its own would do
 
 
 def at_most(share: float) -> float:

@@ -37,7 +37,8 @@ def test_markdown_is_two_tables_under_the_headline(empty: Ledger, study: Study) 
     several(
         empty, study, "A", "digits", {name: [0.1 * (i + 1) + s / 100 for s in range(8)] for i, name in enumerate(names)}
     )
-    headline, methods, pairs = typed(empty, "A", "--format", "markdown").output.strip().split("\n\n")
+    headline, methods, pairs, cautions = typed(empty, "A", "--format", "markdown").output.strip().split("\n\n")
+    assert cautions == "- 24 of 24 arms are not finished: these figures will change."
     assert headline.startswith("**A**: So far drmad is better than each of the other 2 methods")
     assert methods.splitlines()[1:3] == [
         "|---|--:|--:|--:|--:|--:|--:|", "| drmad | 1.00 | 0.1350 | 0.1350 | 90.0% | 600 | 2.5 s |",
@@ -47,7 +48,7 @@ def test_markdown_is_two_tables_under_the_headline(empty: Ledger, study: Study) 
     ]  # fmt: skip
     assert "| -0.1 (-0.1 … -0.1) | 42.6% (" in pairs
     assert {line.count("|") for line in pairs.splitlines()} == {9}
-    assert len(typed(empty, "A", "--format", "markdown", "--all-pairs").output.strip().splitlines()) == 13
+    assert len(typed(empty, "A", "--format", "markdown", "--all-pairs").output.strip().splitlines()) == 15
 
 
 def test_of_several_data_sets_each_has_a_line(empty: Ledger, study: Study) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 
 import numpy as np
@@ -71,7 +72,11 @@ def test_one_trial(url: str) -> None:
     text = shown(url, "small", "drmad/0", "3")
     assert f"on {socket.gethostname()} (worker bench)" in text
     assert "l2, per neuron: 72 from 1e-06 to 1\n" in text
-    assert "‖hypergradient‖" in text
+    assert text.count("gradient‖") == 2
+    narrow = CliRunner().invoke(main, ["show", "small", "drmad/0", "3", "--storage", url], env={"COLUMNS": "40"}).output
+    assert next(line for line in narrow.splitlines() if "layers.0.weight" in line).split()[:2] == [
+        "layers.0.weight", "64",
+    ]  # fmt: skip
     assert f"{l2['largest'][0]['name']} " in text
     assert "pixel (" in text
 
@@ -82,11 +87,24 @@ def test_a_table_is_told_by_its_columns(url: str) -> None:
     assert names & {f"layers.0.weight: column {column}" for column in ("alcohol", "proline", "hue", "ash")}
     assert json.loads(shown(url, "wine", "random-global/0", "1", "--json"))["hypergradient"] is None
     assert "l2, per global: 1 from 1e-06 to 1" in shown(url, "wine", "random-global/0", "1")
+    assert "largest" not in shown(url, "wine", "random-global/0", "1")
+    assert "largest" in shown(url, "wine", "drmad/0", "1")
+    assert "largest" not in shown(url, "wine", "drmad/0", "0")  # all values are equal: the defaults
+
+
+def test_what_to_do_next_can_be_typed(ledger: Ledger) -> None:
+    console = Console(width=40, record=True)
+    arm = detail.arm(ledger, "digits", "drmad/0")
+    terminal_detail.arm(console, arm | {"label": "[red] it's/0", "best_trial": 2})
+    last = console.export_text().splitlines()[-1]
+    assert shlex.split(last.removeprefix("Next:")) == ["hpo", "show", "digits", "[red] it's/0", "2"]
+    assert "1 training, " in "\n".join(terminal_detail._settings(arm | {"cost": arm["cost"] | {"trainings": 1}}))
 
 
 def test_arms_and_trials_that_there_are_not(url: str, ledger: Ledger) -> None:
     for arguments, said in [
         (["small", "drma/0"], "hpo: study 'small': unknown arm 'drma/0': use one of"),
+        (["small", "drmad/0", "x"], "hpo: arm drmad/0 has no trial x: its trials are 0 … 19"),
         (["small", "drmad/0", "20"], "hpo: arm drmad/0 has no trial 20: its trials are 0 … 19"),
     ]:
         ran = CliRunner().invoke(main, ["show", *arguments, "--storage", url])

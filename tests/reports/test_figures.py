@@ -17,7 +17,7 @@ from hpo.reports import figures
 from hpo.reports.figures import hyperparameters, look
 from hpo.reports.figures.critical_difference import critical_difference
 from hpo.reports.figures.curves import best_so_far, ranks
-from hpo.reports.figures.pixels import pixels
+from hpo.reports.figures.pixels import columns, pixels
 from hpo.reports.gathering import gather
 from hpo.storage.ledger import Ledger
 
@@ -187,5 +187,42 @@ def test_faults_of_pictures(tmp_path: Path, contents: dict[str, Any], monkeypatc
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "nothing"))
     message = "hpo: pictures need a browser: install chromium, or name one in the variable BROWSER_PATH\n"
     assert said(tmp_path / "f") == message
+    dying = tmp_path / "dying"
+    dying.write_text("#!/bin/sh\nexit 1\n")
+    dying.chmod(0o755)
+    monkeypatch.setenv("BROWSER_PATH", str(dying))
+    message = "hpo: pictures need a browser, and the one there is ended as it began: try chromium --headless\n"
+    assert said(tmp_path / "f") == message
     monkeypatch.setitem(sys.modules, "kaleido", None)
     assert said(tmp_path / "f") == "hpo: pictures need Kaleido: pip install 'hpo[figures]'\n"
+
+
+NAMES = ["a & b <i>c</i> %{x}", "a column with a name of more than twenty-four characters"]
+
+
+def test_names_are_shown_as_they_are() -> None:
+    said = "a &amp; b &lt;i>c&lt;/i> %&#123;x}"
+    assert look.plain(NAMES[0]) == said
+    ink = look.inks(NAMES[:1])
+    drawn = best_so_far({"curves": {NAMES[0]: CURVES["a"]}, "scale": "test_loss"}, "trainings", "test", ink)
+    assert drawn is not None
+    line = drawn.data[-1]
+    assert (line.name, line.meta, line.legendgroup) == (said, NAMES[0], NAMES[0])
+    assert line.hovertemplate.startswith(f"{said}<br>")
+
+
+def test_one_point_alone_is_a_dot() -> None:
+    once = {key: [0.2] for key in BAND}
+    drawn = best_so_far(
+        {"curves": {"a": {"trainings": {"at": [1], "test": once}}}, "scale": "test_loss"}, "trainings", "test", INK
+    )
+    assert drawn is not None
+    assert drawn.data[-1].mode == "markers"
+
+
+def test_long_names_of_columns_are_cut_and_whole_where_the_pointer_is() -> None:
+    table = {"name": "l2", "numbers": [0, 1], "names": NAMES, "rows": [[0.0, 1.0]] * 2, "middle": -3.0, "reach": 8.0}
+    drawn = columns(table)
+    assert drawn.layout.yaxis.ticktext == (look.plain(NAMES[0]), "a column wit… characters")
+    assert list(drawn.data[0].text[1]) == [NAMES[1]] * 2
+    assert drawn.data[0].colorbar.orientation == "h"

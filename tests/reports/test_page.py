@@ -137,7 +137,7 @@ def test_columns_of_a_table_have_their_names(url: str) -> None:
     filled(url, "table", inputs=page_study.TABLE)
     found = read(url, "table")
     [drawn] = found.figures["descent-0-columns"]["data"]
-    assert sorted(drawn["y"]) == sorted(page_study.TABLE.names or ())
+    assert sorted(row[0] for row in drawn["text"]) == sorted(page_study.TABLE.names or ())
     assert found.frames == {}
     assert "descent-0-pixels" not in found.figures
 
@@ -147,7 +147,6 @@ def test_the_page_needs_nothing_from_elsewhere(url: str) -> None:
     found = read(url, "digits")
     assert all(link.startswith(("#", "data:")) for link in found.links)
     assert found.scripts["script"].count("plotly.js v") == 1
-    assert "cannot" in found.text or "chance" in found.text or "lower" in found.text
 
 
 def test_what_it_says_to_reproduce_it(url: str) -> None:

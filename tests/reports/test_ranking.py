@@ -55,17 +55,21 @@ def test_demsars_example() -> None:
     assert square == pytest.approx(9.28, abs=0.005)
     statistic = 13 * square / (14 * 3 - square)
     assert statistic == pytest.approx(3.69, abs=0.005)
-    assert found.friedman_p == pytest.approx(scipy.stats.f.sf(statistic, 3, 39))
+    # Which takes no notice of the ties: with them the statistic is larger.
+    square = scipy.stats.friedmanchisquare(*DEMSAR).statistic
+    assert found.friedman_p == pytest.approx(scipy.stats.f.sf(13 * square / (14 * 3 - square), 3, 39))
+    assert found.friedman_p < scipy.stats.f.sf(statistic, 3, 39)
     assert found.difference == pytest.approx(1.25, abs=0.005)
     # The extreme two, 1.179 apart, are not told apart either.
     assert (found.n, found.groups, found.note) == (14, [[3, 1, 2, 0]], None)
 
 
-def test_friedmans_statistic_is_scipys_without_ties() -> None:
-    losses = np.random.default_rng(0).normal(size=(5, 20)) + np.arange(5)[:, None] / 5
+@pytest.mark.parametrize("digits", [9, 0])
+def test_friedmans_statistic_is_scipys_with_and_without_ties(digits: int) -> None:
+    losses = np.round(np.random.default_rng(0).normal(size=(5, 20)) + np.arange(5)[:, None] / 5, digits)
     statistic = scipy.stats.friedmanchisquare(*losses).statistic
     expected = scipy.stats.f.sf(19 * statistic / (20 * 4 - statistic), 4, 4 * 19)
-    assert ranking.friedman(ranking.mean_ranks(losses), 20) == pytest.approx(expected)
+    assert ranking.friedman(ranking.ranks(losses)) == pytest.approx(expected)
 
 
 def test_where_all_blocks_agree_the_p_value_is_that_of_the_ranks() -> None:
@@ -73,6 +77,8 @@ def test_where_all_blocks_agree_the_p_value_is_that_of_the_ranks() -> None:
     assert found.friedman_p == pytest.approx(6.0**-7)
     assert found.difference == pytest.approx(2.343 * math.sqrt(3 * 4 / (6 * 8)), abs=1e-3)  # 1.17
     assert found.groups == [[0, 1], [1, 2]]
+    tied = ranking.critical_difference(np.array([1.0, 1.0, 2.0])[:, None] + np.arange(8))
+    assert tied.friedman_p == pytest.approx(3.0**-7)  # one of three may be the last
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,12 @@ def test_nemenyis_q_of_many_methods_is_scipys() -> None:
 def test_too_few_methods_or_blocks_are_said() -> None:
     assert ranking.critical_difference(np.zeros((2, 9))).note == "3 or more methods are needed, not 2"
     few = ranking.critical_difference(np.zeros((4, 5)))
-    assert (few.note, few.friedman_p, few.difference, few.groups) == ("6 or more blocks are needed, not 5", None, None, [])
+    assert (few.note, few.friedman_p, few.difference, few.groups) == (
+        "6 or more blocks are needed, not 5",
+        None,
+        None,
+        [],
+    )
 
 
 def test_methods_that_are_all_equal_are_one_group() -> None:

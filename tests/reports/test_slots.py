@@ -38,14 +38,21 @@ def laid(*trials: Placed) -> tuple[list[str], list[tuple[Any, ...]]]:
 
 def test_trials_that_overlap_have_rows_of_their_own() -> None:
     rows, marks = laid(placed(0, 0, 10), placed(1, 5, 15), placed(2, 10, 20), placed(3, 16, 18))
-    assert rows == ["slot 1", "slot 2"]
+    assert rows == ["run 1, 1 of 2 at once", "run 1, 2 of 2 at once"]
     assert marks == [(0, 0, 10, 0), (0, 10, 20, 2), (1, 5, 15, 1), (1, 16, 18, 3)]
 
 
 def test_runs_have_rows_of_their_own_and_what_no_run_has_comes_last() -> None:
     rows, marks = laid(placed(0, 0, 1, lease=7), placed(1, 2, 9, lease=9), placed(2, 0, None, lease=None))
-    assert rows == ["run 1, slot 1", "run 2, slot 1", "waiting 1"]
+    assert rows == ["run 1", "run 2", "waiting"]
     assert marks == [(0, 0, 1, 0), (1, 2, 9, 1), (2, 0, 9, 2)]  # what runs ends where the last thing was seen
+
+
+def test_what_a_branched_study_began_with_was_trained_before() -> None:
+    trials = [placed(0, 0, 1, lease=None), placed(1, 2, 9, lease=9), placed(2, 3, None, lease=None)]
+    rows = timeline(trials, branched=["study"])["rows"]
+    assert rows == ["from the study it branched from", "run 1", "waiting"]
+    assert timeline(trials)["rows"] == ["a run not recorded", "run 1", "waiting"]
 
 
 def test_what_was_imported_was_not_trained_here() -> None:

@@ -6,10 +6,11 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from recording import record
 from rich.console import Console
 
-from hpo.reports import listing, terminal
+from hpo.reports import listing, tables, terminal
 from hpo.spec import Study
 from hpo.storage.ledger import Ledger
 
@@ -63,3 +64,24 @@ def test_long_names_fit_in_eighty_columns(empty: Ledger, study: Study) -> None:
         (terminal.studies, listing.studies(empty)),
     ):
         printed(view, report)
+
+
+def test_headings_and_cells_are_no_markup() -> None:
+    made = tables.table("[red]x[/red] [/]>", "[/]")
+    tables.row(made, 588, "[bold]")
+    assert printed(lambda console, table: console.print(table), made).split() == [
+        "[red]x[/red]", "[/]", "[/]", "588", "[bold]",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 80])
+def test_no_figure_is_cut_or_broken(empty: Ledger, study: Study, width: int) -> None:
+    empty.begin(study, {})
+    record(empty, "drmad/0", 0, 123456.789, 0.000012345)
+    screen = tables.Screen(file=io.StringIO(), width=width)
+    terminal.show(screen, listing.show(empty, "digits"))
+    assert isinstance(screen.file, io.StringIO)
+    text = screen.file.getvalue()
+    assert row(text, "drmad/0 ")[:5] == ["drmad/0", "–", "stopped", "1", "1.235e+05"]
+    assert {"0.001…0.01…1", "0.05", "1.234e-05"} <= set(text.split())
+    assert max(map(len, text.splitlines())) <= max(width, 74)

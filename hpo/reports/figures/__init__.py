@@ -48,7 +48,7 @@ def _all(contents: Json) -> Iterator[tuple[str, go.Figure | None, str]]:
     for unit, spent in UNITS.items():
         yield f"ranks-{_file(unit)}", ranks(compared, unit, ink), f"Mean rank by test loss over {spent}"
     yield "critical-difference", critical_difference(compared, ink), "Which methods are told apart by their mean ranks"
-    yield "timeline", timeline(contents["timeline"], ink), "What every slot trained, and when"
+    yield "timeline", timeline(contents["timeline"], ink), "What every run trained, and when"
     curves = learning_curves(contents["learning"]["curves"], ink)
     yield "learning-curves", curves, "Learning curves of the selected trials: validation (solid), training (dotted)"
     for i, panel in enumerate(contents["panels"]["panels"]):

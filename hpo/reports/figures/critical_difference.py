@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
-from hpo.reports.figures.look import FAINT, Ink, Json, figure
+from hpo.reports.figures.look import FAINT, Ink, Json, figure, plain
 
 
 def critical_difference(compared: Json, ink: Mapping[str, Ink]) -> go.Figure | None:
@@ -25,7 +25,7 @@ def critical_difference(compared: Json, ink: Mapping[str, Ink]) -> go.Figure | N
         y=list(place.values()),
         mode="markers",
         marker={"size": 12, "color": [ink[title].color for title in place]},
-        text=[f"{title}: mean rank {rank:.2f}" for title, rank in zip(place, ranks, strict=True)],
+        text=[f"{plain(title)}: mean rank {rank:.2f}" for title, rank in zip(place, ranks, strict=True)],
         hovertemplate="%{text}<extra></extra>",
         showlegend=False,
     )
@@ -45,7 +45,7 @@ def critical_difference(compared: Json, ink: Mapping[str, Ink]) -> go.Figure | N
         hovertemplate=f"critical difference {difference:.2f}<extra></extra>",
     )  # fmt: skip
     y = {
-        "tickvals": list(place.values()), "ticktext": list(place), "range": [len(mean) - 0.5, -1.5],
+        "tickvals": list(place.values()), "ticktext": list(map(plain, place)), "range": [len(mean) - 0.5, -1.5],
         "showgrid": False,
     }  # fmt: skip
     x = {"title": "mean rank, 1 is best", "range": [top - 0.15, beyond + 0.12 * len(groups)]}

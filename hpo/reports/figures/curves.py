@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hpo.reports.figures.look import UNITS, Ink, Json, band, figure, rounded, spread_axis, step
+from hpo.reports.figures.look import UNITS, Ink, Json, band, figure, plain, rounded, spread_axis, step
 
 PARTS = {"test": "test loss", "validation": "validation loss"}
 
@@ -57,4 +57,4 @@ def _spent(unit: str) -> str:
 
 
 def _says(title: str) -> str:
-    return f"{title}<br>%{{x:.4~s}} spent: %{{y:.4g}}<extra></extra>"
+    return f"{plain(title)}<br>%{{x:.4~s}} spent: %{{y:.4g}}<extra></extra>"

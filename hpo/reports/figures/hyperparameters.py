@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hpo.reports.figures.look import FAINT, PALETTE, Ink, Json, band, figure, spread_axis
+from hpo.reports.figures.look import FAINT, PALETTE, Ink, Json, band, figure, plain, spread_axis
 
 FAN = (("0", "1"), ("0.05", "0.95"), ("0.25", "0.75"))
 """Pairs of quantiles between which the fan is shaded, from the outermost."""
@@ -40,7 +40,7 @@ def layers(panel: Json, group: Json) -> go.Figure | None:
         ink = Ink(PALETTE[i % len(PALETTE)], ("solid", "dash", "dot")[i // len(PALETTE) % 3])
         if layer["size"] > 1:
             traces += band(panel["numbers"], layer["low"], layer["high"], ink, layer["name"])
-        says = f"{layer['name']}, {META} %{{x}}: %{{y:.3g}}<extra></extra>"
+        says = f"{plain(layer['name'])}, {META} %{{x}}: %{{y:.3g}}<extra></extra>"
         traces.append(_line(panel["numbers"], layer["median"], ink, layer["name"], says))
         every += [*layer["low"], *layer["high"]]
     drawn = figure(traces, {"title": META}, _values_axis(group, every), 340)
@@ -82,7 +82,11 @@ def agreement(panel: Json) -> go.Figure | None:
         return None
     traces = [
         _line(
-            panel["numbers"], cosine, Ink(PALETTE[i % len(PALETTE)], "solid"), name, f"{name} %{{y:.3f}}<extra></extra>"
+            panel["numbers"],
+            cosine,
+            Ink(PALETTE[i % len(PALETTE)], "solid"),
+            name,
+            f"{plain(name)} %{{y:.3f}}<extra></extra>",
         )
         for i, (name, cosine) in enumerate(found.items())
     ]
@@ -96,7 +100,8 @@ def _values_axis(group: Json, values: list[float | None]) -> dict[str, Any]:
 
 def _line(x: Any, y: Any, ink: Ink, name: str, says: str) -> go.Scatter:
     return go.Scatter(
-        x=x, y=y, mode="lines" if len(x) > 1 else "markers", name=name, legendgroup=name, hovertemplate=says,
+        x=x, y=y, mode="lines" if len(x) > 1 else "markers", name=plain(name), meta=name, legendgroup=name,
+        hovertemplate=says,
         line={"color": ink.color, "dash": ink.dash, "width": 2},
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hpo.reports.figures.look import Ink, Json, figure, spread_axis
+from hpo.reports.figures.look import Ink, Json, figure, plain, spread_axis
 
 
 def learning_curves(selected: Sequence[Json], ink: Mapping[str, Ink]) -> go.Figure | None:
@@ -22,13 +22,14 @@ def learning_curves(selected: Sequence[Json], ink: Mapping[str, Ink]) -> go.Figu
         for part, dash in (("validation", "solid"), ("training", "dot")):
             seen += one[part]
             whose = f"trial {one['trial']} of {one['arm']} of {one['study']}"
-            says = f"{whose}, {part}<br>step %{{x}}: %{{y:.4g}}<extra></extra>"
+            says = f"{plain(whose)}, {part}<br>step %{{x}}: %{{y:.4g}}<extra></extra>"
             traces.append(
                 go.Scatter(
                     x=one["steps"],
                     y=one[part],
-                    mode="lines",
-                    name=title,
+                    mode="lines" if len(one["steps"]) > 1 else "markers",
+                    name=plain(title),
+                    meta=title,
                     legendgroup=title,
                     opacity=0.85,
                     showlegend=title not in named,

@@ -105,10 +105,16 @@ def rounded(values: Iterable[float | None], digits: int = 4) -> list[float | Non
     return [None if v is None or not math.isfinite(v) else float(f"{v:.{digits}g}") for v in values]
 
 
+def plain(text: str) -> str:
+    """A text as Plotly shows it letter by letter, who takes some of HTML for HTML and %{…} for a figure to put in."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("%{", "%&#123;")
+
+
 def step(x: Sequence[Any], y: Sequence[Any], ink: Ink, name: str, **more: Any) -> go.Scatter:
-    """A line that stays until it moves."""
+    """A line that stays until it moves; a dot where there is one point alone. `meta` is its name as it is."""
+    mode = "lines" if sum(v is not None for v in y) > 1 else "markers"
     line = {"color": ink.color, "dash": ink.dash, "width": 2.2, "shape": "hv"}
-    return go.Scatter(x=x, y=y, mode="lines", name=name, legendgroup=name, line=line, **more)
+    return go.Scatter(x=x, y=y, mode=mode, name=plain(name), meta=name, legendgroup=name, line=line, **more)
 
 
 def band(

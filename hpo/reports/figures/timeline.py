@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
-from hpo.reports.figures.look import FAILED, PRUNED, RUNNING, Ink, Json, figure
+from hpo.reports.figures.look import FAILED, PRUNED, RUNNING, Ink, Json, figure, plain
 
 STATES = {"failed": FAILED, "pruned": PRUNED, "running": RUNNING}
 
 
 def timeline(timeline: Json, ink: Mapping[str, Ink]) -> go.Figure | None:
-    """A row for each slot of each run, a bar from where a trial was opened to where it was closed; None without any.
+    """A row for each training a run had at once, a bar from where a trial was opened to where it was closed, or None.
 
     Complete trials have their method's colour, the others that of their state. Neighbours of one method that would be
     less than a pixel apart come as one bar (`count` of them).
@@ -29,7 +29,8 @@ def timeline(timeline: Json, ink: Mapping[str, Ink]) -> go.Figure | None:
         state = own[0]["state"]
         traces.append(
             go.Bar(
-                name=key,
+                name=plain(key),
+                meta=key,
                 orientation="h",
                 base=[m["from"] for m in own],
                 x=[m["to"] - m["from"] for m in own],
@@ -42,15 +43,15 @@ def timeline(timeline: Json, ink: Mapping[str, Ink]) -> go.Figure | None:
                     },
                     "line": {"width": 0},
                 },
-                customdata=[_says(m) for m in own],
+                customdata=[plain(_says(m)) for m in own],
                 hovertemplate="%{customdata}<extra></extra>",
             )
         )
     y = {
         "tickvals": list(range(len(rows))) if len(rows) <= 24 else [],
-        "ticktext": rows if len(rows) <= 24 else [],
+        "ticktext": list(map(plain, rows)) if len(rows) <= 24 else [],
         "range": [len(rows) - 0.5, -0.5],
-        "title": "" if len(rows) <= 24 else f"{len(rows)} slots",
+        "title": "" if len(rows) <= 24 else f"{len(rows)} rows of runs",
         "showgrid": False,
     }
     height = 110 + min(18 if len(rows) > 8 else 30, 480 // max(1, len(rows))) * len(rows)
