@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,24 @@ FIGURES = ("critical-difference", "ranks-gradient-evaluations", "best-so-far-tes
 
 
 def write(storage: str, folder: Path) -> None:
-    """tables.md, losses.csv and FIGURES as SVG, of the studies that are in the database."""
+    """tables.md, losses.csv and FIGURES as SVG, of the data sets of which all arms have ended."""
     with Ledger.open(storage, create=False) as ledger:
-        there = {study.name for study in ledger.studies()}
-        studies = [s for name in names() for s in _parts(name, "descents", "searches") if s in there]
-        compared = compare(ledger, *studies)
-        contents = gather(ledger, studies)
-        controls = _controls(ledger, there)
-        everything = compare(ledger, *sorted(there))
-    text = "\n\n".join([*compared["verdict"], plain.markdown(compared), _black_box(compared), controls])
+        ended = {s.name for s in ledger.studies() if not s.running and not s.arms.get("open")}
+        done = [name for name in names() if ended.issuperset(_parts(name, "descents", "searches"))]
+        studies = [s for name in done for s in _parts(name, "descents", "searches")]
+        compared = compare(ledger, *studies, control=MAIN)
+        contents = gather(ledger, studies, MAIN)
+        controls = _controls(ledger, ended)
+        everything = compare(ledger, *studies, *sorted(s for s in ended if s not in studies))
+    left = [name for name in names() if name not in done]
+    said = f"{len(done)} data sets are finished" + (f"; not yet: {', '.join(left)}." if left else ".")
+    text = "\n\n".join([said, plain.markdown(compared), _black_box(compared), *([controls] if controls else [])])
     (folder / "tables.md").write_text(f"# The evidence: tables\n\n{text}\n", encoding="utf-8")
     (folder / "losses.csv").write_text(plain.table(everything) + "\n", encoding="utf-8")
     drawn = figures.draw(contents)
     for name in FIGURES:
-        drawn[name].figure.update_layout(width=900).write_image(folder / f"{name}.svg")
+        if name in drawn:
+            drawn[name].figure.update_layout(width=900).write_image(folder / f"{name}.svg")
 
 
 def _parts(name: str, *parts: str) -> list[str]:
@@ -68,43 +71,52 @@ def _of(arms: list[dict[str, Any]], data: str, title: str) -> dict[int, float]:
     return {a["seed"]: a["test_loss"] for a in chosen}
 
 
-def _controls(ledger: Ledger, there: set[str]) -> str:
-    """Per-neuron DrMAD against what simpler means do."""
-    wanted: dict[str, tuple[str, Callable[[str], bool]]] = {
-        "global L2 alone (TPE)": ("l2-alone", lambda title: True),
-        "global learning rate alone, no L2 (TPE)": ("rate-alone", lambda title: True),
-        "early stopping alone, no L2": ("stopped", lambda title: True),
-        "no L2, default rate, all steps": (
-            "stopped",
-            lambda title: title in ("stopped+600 steps", "stopped+1000 steps"),
-        ),
+def _controls(ledger: Ledger, ended: set[str]) -> str:
+    """Per-neuron DrMAD against what simpler means do, over the data sets that have both; nothing where none has."""
+    wanted: dict[str, tuple[str, tuple[str, ...]]] = {
+        "global L2 alone (TPE)": ("l2-alone", ()),
+        "global learning rate alone, no L2 (TPE)": ("rate-alone", ()),
+        "early stopping alone, no L2": ("stopped", ()),
+        "no L2, default rate, all steps": ("stopped", ("stopped+600 steps", "stopped+1000 steps")),
     }
-    ours = _losses(ledger, there, "descents", lambda title: title == MAIN)
-    lines = ["| control | pairs | drmad lower | median reduction (95 %) | p | p (Holm) |", "|---|--:|--:|--:|--:|--:|"]
+    ours = _losses(ledger, ended, "descents", (MAIN,))
     pairs = {}
-    for name, (part, which) in wanted.items():
-        theirs = _losses(ledger, there, part, which)
+    for name, (part, titles) in wanted.items():
+        theirs = _losses(ledger, ended, part, titles)
         both = sorted(ours.keys() & theirs.keys())
         if both:
             a, b = (np.array([some[key] for key in both]) for some in (ours, theirs))
-            pairs[name] = comparison.compare(a, b)
-    adjusted = comparison.holm([pair.p_value for pair in pairs.values()])
-    for (name, pair), p in zip(pairs.items(), adjusted, strict=True):
-        low, high = pair.reduction_ci95 or (float("nan"), float("nan"))
-        lines.append(
-            f"| {name} | {pair.n} | {pair.wins} | {pair.median_reduction:.1%} ({low:.1%} … {high:.1%}) "
-            f"| {pair.p_value or float('nan'):.2g} | {p or float('nan'):.2g} |"
-        )
-    return "\n".join(lines)
+            pairs[name] = comparison.compare_over_data(a, b, [data for data, _ in both]), int((a < b).sum()), len(both)
+    if not pairs:
+        return ""
+    adjusted = comparison.holm([pair.p_value for pair, _, _ in pairs.values()])
+    rows = [
+        f"| {name} | {wins} of {n} | {pair.wins} of {pair.n} | {_percent(pair.median_reduction)} "
+        f"| {_number(pair.p_value)} | {_number(p)} |"
+        for (name, (pair, wins, n)), p in zip(pairs.items(), adjusted, strict=True)
+    ]
+    heads = [
+        "| control | drmad lower, pairs | data sets | median reduction | p | p (Holm) |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    return "\n".join([*heads, *rows])
 
 
-def _losses(ledger: Ledger, there: set[str], part: str, which: Callable[[str], bool]) -> Losses:
-    """Over the arms of a part that are meant, the lowest validation loss decides."""
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
+
+
+def _losses(ledger: Ledger, ended: set[str], part: str, titles: tuple[str, ...]) -> Losses:
+    """Over the arms of a part, all if no title is given, the lowest validation loss decides."""
     found: dict[tuple[str, int], tuple[float, float]] = {}
     for name in names():
-        for study in set(_parts(name, part)) & there:
+        for study in ended.intersection(_parts(name, part)):
             for arm in compare(ledger, study)["arms"]:
-                if which(arm["title"]) and arm["validation_loss"] is not None:
+                if arm["validation_loss"] is not None and (not titles or arm["title"] in titles):
                     key, mine = (name, arm["seed"]), (arm["validation_loss"], arm["test_loss"])
                     found[key] = min(found.get(key, mine), mine)
     return {key: test for key, (_, test) in found.items()}
