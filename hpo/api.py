@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.failures import BadStudy
+from hpo.failures import BadInput, BadStudy
 from hpo.results import Comparison, Result
 
 if TYPE_CHECKING:
@@ -103,16 +103,24 @@ def compare(*names: str, storage: str | None = None, control: str | None = None)
 
     Raises BadInput if there is no such study or method.
     """
+    from hpo.storage.address import masked
+
+    for name in names:
+        if "://" in name:
+            raise BadInput(f"{masked(name)} is the address of a database: give it as storage=…")
     return Comparison(names, _storage(storage), control)
 
 
 def _study(given: str | Path | Mapping[str, Any] | Study) -> Study:
+    from hpo import spec as study_spec
     from hpo import study_file
 
     if isinstance(given, str | Path):
         return study_file.load(given)
-    if not isinstance(given, Mapping):
+    if isinstance(given, study_spec.Study):
         return given
+    if not isinstance(given, Mapping):
+        raise BadStudy(f"study: {given!r} is neither a path, nor the content of a study file, nor a Study")
     content = dict(given)
     if isinstance(content.get("problem"), Mapping):
         content["problem"] = {

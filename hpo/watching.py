@@ -112,12 +112,22 @@ def _said(error: Exception) -> str:
     return masked(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
+def _named(callback: object) -> str:
+    return repr(masked(callback)) if isinstance(callback, str) else f"{type(callback).__name__}()"
+
+
 @contextmanager
 def told(shown: Watcher, callbacks: Sequence[Watcher | str], ledger: Ledger) -> Iterator[Watcher]:
     """`shown` and the callbacks as one watcher, stopped at the end of the block. A callback that is text is a logger.
 
-    Raises BadInput for a logger there is not, and for a callback without one of a watcher's methods.
+    Raises BadInput for a logger there is not or that is there twice, for what is no list, and for a callback without
+    one of a watcher's methods.
     """
+    if isinstance(callbacks, str) or not isinstance(callbacks, Sequence):
+        raise BadInput(f"callbacks: give a list, such as [{_named(callbacks)}]")
+    twice = [text for text in callbacks if isinstance(text, str) and callbacks.count(text) > 1]
+    if twice:
+        raise BadInput(f"logger {masked(twice[0])} is given twice: give it once")
     guarded = [_guarded(callback, ledger) for callback in callbacks]
     several = Several([*guarded, shown])
     try:
@@ -130,6 +140,8 @@ def _guarded(callback: Watcher | str, ledger: Ledger) -> Guarded:
     if isinstance(callback, str):
         advice = "; the next run with this logger writes what is missing"
         return Guarded(Logging(logger(callback), ledger), f"logger {masked(callback)}", advice)
+    if isinstance(callback, type):
+        raise BadInput(f"callbacks: {callback.__name__} is a class: give {callback.__name__}()")
     name = type(callback).__name__
     lacking = [verb for verb in VERBS if not callable(getattr(callback, verb, None))]
     if lacking:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import studies_small
@@ -39,11 +40,12 @@ def read_tensorboard(folder: Path) -> dict[tuple[str, int], float]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found = {}
-    for run in sorted((folder / "runs" / "small").iterdir()):
+    small = folder / "runs" / "small"
+    for run in sorted({place.parent for place in small.rglob("events.out.tfevents.*")}):
         events = EventAccumulator(str(run)).Reload()
         losses = events.Scalars("loss/validation")
         assert max(Counter(event.step for event in losses).values()) == 1, "a trial stands twice"
-        label = "/".join(run.name.rsplit("-", 1))
+        label = unquote(run.relative_to(small).as_posix())
         found |= {(label, event.step): event.value for event in losses}
         if label == "drmad/0":
             tags = events.Tags()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from studies_small import study
 
+import hpo
 from hpo import preparation
-from hpo.failures import BadStudy
+from hpo.failures import BadInput, BadStudy
 from hpo.space import Space
 from hpo.storage.ledger import Ledger
 
@@ -34,3 +35,10 @@ def test_a_descent_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None
         ledger.describe("small", "random-global/0", ready.plans["random-global/0"].space, {"optuna": "0.1"})
         preparation.store(ready, ledger, {})  # a black box is told values and losses alone
         assert ledger.arms("small")[0].settings == kept["drmad/0"]
+
+
+def test_what_is_no_study_and_what_is_no_name_are_refused() -> None:
+    with pytest.raises(BadInput, match="study: 3 is neither a path, nor the content of a study file, nor a Study"):
+        hpo.run(3)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match=r"sqlite:///few.db is the address of a database: give it as storage="):
+        hpo.compare("few", "sqlite:///few.db")

@@ -111,3 +111,18 @@ def test_what_the_user_can_mend_is_said_before_anything_is_trained(tmp_path: Pat
 def test_something_that_is_no_watcher(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"callbacks: object has no method begun: derive it from hpo\.Watcher"):
         run(tmp_path, object())
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ("csv:x.csv", "callbacks: give a list, such as ['csv:x.csv']"),
+        (Counting(), "callbacks: give a list, such as [Counting()]"),
+        ([Counting], "callbacks: Counting is a class: give Counting()"),
+        (["csv:x.csv", "csv:x.csv"], "logger csv:x.csv is given twice: give it once"),
+    ],
+)
+def test_what_is_no_list_of_callbacks_is_refused(callbacks: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as refused:
+        hpo.run(studies_small.study(), f"sqlite:///{tmp_path / 'hpo.db'}", callbacks=callbacks, quiet=True)
+    assert str(refused.value) == message

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -50,7 +51,8 @@ class TensorBoard:
             ) from error
 
     def _run(self, label: str) -> Path:
-        return self._folder / self._study.name / label.replace("/", "-")
+        """A folder for each part of the label: no two labels share one, and none leads out of the study's."""
+        return self._folder.joinpath(self._study.name, *(_folder(part) for part in label.split("/")))
 
     def _known(self, label: str) -> Iterator[int]:
         """The steps of all event files of a run."""
@@ -128,3 +130,7 @@ def _histogram(values: Array) -> HistogramProto:
         min=float(values.min()), max=float(values.max()), num=len(values), sum=float(values.sum()),
         sum_squares=float((values**2).sum()), bucket_limit=edges[1:].tolist(), bucket=counts.tolist(),
     )  # fmt: skip
+
+
+def _folder(part: str) -> str:
+    return quote(part, safe=" ") if part.strip(".") else "%2E" * len(part) or "%"
