@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from hpo.spec import Arm, Study
 from hpo.storage.ledger import Ledger
 from hpo.storage.records import ArmRecord
 from hpo.task import Plan, Probe
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def store(ready: Ready, ledger: Ledger, versions: Mapping[str, str]) -> None:
     settings = {a.label: {**strategy_for(a, p).settings, **p.derivative} for a, p in _planned_arms(ready)}
     for arm in ledger.arms(ready.study.name):
         if arm.method in HYPERGRADIENTS:
-            _refuse_other(arm, settings[arm.label])
+            _say_what_changed(arm, settings[arm.label])
     for arm, plan in _planned_arms(ready):
         ledger.describe(ready.study.name, arm.label, plan.space, settings[arm.label], plan.inputs)
 
@@ -138,12 +141,11 @@ def _planned_arms(ready: Ready) -> list[tuple[Arm, Plan]]:
     return [(arm, ready.plans[arm.label]) for arm in ready.study.arms()]
 
 
-def _refuse_other(arm: ArmRecord, now: Mapping[str, Any]) -> None:
-    """A descent is told its trials again: under other settings it would not stand where it stood."""
-    other = [key for key, value in arm.settings.items() if key in now and now[key] != value]
-    if other:
-        key = other[0]
-        raise BadStudy(
-            f"methods.{arm.title}: its trials were made with {key} {arm.settings[key]!r}, which is {now[key]!r} in "
-            "this hpo: give the study another name"
-        )
+def _say_what_changed(arm: ArmRecord, now: Mapping[str, Any]) -> None:
+    """A descent is told its trials again: under other settings it does not stand where it stood."""
+    for key, value in arm.settings.items():
+        if key in now and now[key] != value:
+            log.warning(
+                "%s goes on with %s %r, as this hpo has it; its trials so far were made with %r",
+                arm.label, key, now[key], value,
+            )  # fmt: skip

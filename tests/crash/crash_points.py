@@ -9,6 +9,7 @@ SIGNAL; with --worker the worker that reached it gets it. Every stop of a traini
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import functools
 import multiprocessing
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpo.execution import worker
+from hpo.execution import processes, worker
 from hpo.storage import arrays, claims
 from hpo.storage import ledger as verbs
 from hpo.storage.ledger import Ledger
@@ -137,6 +138,7 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
 
 
 if __name__ in ("__main__", "__mp_main__"):  # a worker process runs this file again, under the second name
+    processes._nameless = contextlib.nullcontext  # here workers are to run this file, which arms them
     asked, command = _arguments()
     _armed(asked.point, _hit(asked.signal, asked.count, asked.tally, asked.worker))
     if __name__ == "__main__":

@@ -46,7 +46,7 @@ def judged(losses: Array) -> list[Json]:
     """The pairs of a comparison of losses `[methods, data sets, seeds]`."""
     nowhere = Steps(np.array([1.0]), np.array([1.0]), np.array([1.0]), 1.0)
     entrants = [
-        Entrant(f"m{m}", f"d{d}", seed, f"d{d}", float(loss), 1.0, dict.fromkeys(UNITS, nowhere), {})
+        Entrant(f"m{m}", f"d{d}", seed, f"d{d}", float(loss), 1.0, dict.fromkeys(UNITS, nowhere), {"trials": 1})
         for (m, d, seed), loss in np.ndenumerate(losses)
     ]
     return pairs(Field(entrants))
