@@ -4,7 +4,7 @@
 # make bench-solvers    a step of curveball, hsic and dladmm against SGD and hand-written loops, 1 to 2 min each
 # make bench-storage    the database beside Optuna's, about 15 min      make crash-test   a fault at every point, 25 to 45 min
 # make bench-fidelity   every hypergradient against the mean exact one (MNIST and Fashion-MNIST under HPO_DATA)
-# make evidence    per-neuron hypergradients beside every search on fifteen data sets, 1 to 3 h on 2 cores; stop it and go on at any time
+# make evidence    per-neuron hypergradients beside every search on fifteen data sets: hours; stop it and go on at any time
 # make bench-growth     how time and memory grow: studies/scheduling/growth.md and .svg, 15 min at most
 # make bench-gpu        trainings a second of stacked replicas beside what the card (without one: the processor) can do
 # PYTHON=python3.13 make test chooses another interpreter; everything is installed into .venv only.

@@ -75,7 +75,8 @@ class Descent:
     `step`: layered, adam, sign or plain. `rate`: the usual step in a coordinate, in units of u. `betas`: decay of the
     two moments, [0.8, 0.99] if not given. `shrink`: what a bad trial multiplies the step by. `prior`: τ, for a layered
     step, 3 if not given. `validation_rows`: N, of which the study tells.
-    Raises BadStudy naming an option that is out of range, or `betas` for a step without moments.
+    Raises BadStudy naming an option that is out of range, `betas` for a step without moments, or `prior` for another
+    step than layered.
     Source: D. Maclaurin et al. 2015 (Adam, plain) and J. Fu et al. 2016 (DrMAD: sign, at a fixed rate) descend
     likewise; the safeguards are this project's.
     """
