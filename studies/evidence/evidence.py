@@ -1,7 +1,7 @@
 """The evidence: what per-neuron hypergradients are worth on fifteen data sets, beside black-box search and controls.
 
     python studies/evidence/evidence.py run      # every study that is not finished; stop it and go on at any time
-    python studies/evidence/evidence.py write    # tables.md, losses.csv and the figures (by Chromium), of what is finished
+    python studies/evidence/evidence.py write    # tables.md, losses.csv and figures (by Chromium) of what is finished
 
 HPO_DATA is the data folder (MNIST, Fashion-MNIST, CIFAR-10 and tabular/*.csv.gz); without it the three sets that come
 with scikit-learn are run. The database is evidence.db here, or --storage URL.
