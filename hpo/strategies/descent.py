@@ -13,21 +13,24 @@ that `rate` 0.3 changes a value alone by about a third, or moves a momentum by 3
 mean square, and at most four times.
 
 z is the point of the last *good* trial: one with a finite hypergradient and a finite loss, at most 1.2 times the lowest
-so far. The length s starts at 1. A bad trial multiplies it by `shrink`, and a shorter step is taken from the same
-point, along slopes in which those of the bad trial, where it has any, count like the others; every good trial after
-that gives back a factor of 1.2, so that four good trials undo one halving. A learning rate that the bad trial had
-raised may from then on go only half as far: raising rates helps up to the edge of stability and ruins the training
-beyond it, of which no slope tells beforehand, so the edge is found by halving. Until a trial has been good, each bad
-one lowers the learning rates by a unit, and everything else once they are at their bounds. All this holds for every
-kind of step.
+so far and no higher than the first (a network that learns nothing has a loss of log C nats with C classes; on a hard
+task that is not 1.2 times the lowest). The length s starts at 1. A bad trial multiplies it by `shrink`, and a shorter
+step is taken from the same point, along slopes in which those of the bad trial, where it has any, count like the
+others; every good trial after that gives back a factor of 1.2, so that four good trials undo one halving. A learning
+rate that the bad trial had raised may from then on go only half as far: raising rates helps up to the edge of stability
+and ruins the training beyond it, of which no slope tells beforehand, so the edge is found by halving. Until a trial has
+been good, each bad one lowers the learning rates by a unit, and everything else once they are at their bounds. All this
+holds for every kind of step.
 
 Thousands of strengths can be fitted to the rows they are validated on. A `layered` step therefore descends
 
-    validation loss + Σ (z − z̄)² / (2 N τ² u²)        z̄ the mean over the layer, N validation rows, τ = `prior`
+    validation loss + Σ (z − z̄)² / (2 N τ² u²)        z̄ the mean over the layer, N validation rows
+    τ² = prior² · min(1, 2 N L₀ / D)                  L₀ the first loss, D values with others in their layer
 
 the negative logarithm, per row, of what is likely when the values of a layer lie about their mean with a standard
 deviation of τ (for a loss in nats: MacKay 1992 does so for weights): the fewer the rows, the more they must agree to
-pull a unit away from its layer.
+pull a unit away from its layer. Rows that are fitted already have nothing to say, however many they are: where all of
+them together have less than a nat of loss to lose for every two values, τ is narrower.
 
 A hypergradient more than ten times as long as the root mean square of those before it (of weight β₂, as v) is
 shortened to that: Adam would otherwise follow a single exploded one for many trials and then stand still under its
@@ -52,13 +55,13 @@ DECAYS = (0.8, 0.99)
 RECOVERY = 1.2
 LONGEST = 10.0
 WORSE = 1.2
-PRIOR = 3.0
+PRIOR, NATS = 3.0, 2.0
 
 
 class Position(NamedTuple):
     """Where a descent stands after some trials: coordinates and slopes along z/u there, `[D]` each, and their moments.
 
-    `high`: how far each coordinate may go. `lowest`: the lowest loss so far.
+    `high`: how far each coordinate may go. `first` and `lowest`: the first loss, and the lowest so far.
     """
 
     coordinates: Array
@@ -66,6 +69,7 @@ class Position(NamedTuple):
     moments: Moments
     high: Array
     length: float = 1.0
+    first: float = np.inf
     lowest: float = np.inf
 
 
@@ -127,10 +131,11 @@ class Descent:
             "shrink": self.shrink,
             "prior": self.prior,
             "validation_rows": self.validation_rows,
+            "nats": NATS,
             "recovery": RECOVERY,
             "epsilon": EPSILON,
             "longest": LONGEST,
-            "worse": WORSE,
+            "worse": {"lowest": WORSE, "first": 1.0},
             "linear_units": LINEAR_UNITS,
             "deviation": DEVIATION,
             "farthest": FARTHEST,
@@ -162,7 +167,7 @@ class Descent:
         if slopes is not None:
             assert trial.outcome is not None  # it has slopes
             ahead = self._stepped(here, slopes, trial.outcome.validation_loss)
-            worse = trial.outcome.validation_loss > WORSE * self._position.lowest
+            worse = trial.outcome.validation_loss > min(self._position.first, WORSE * self._position.lowest)
             self._position = self._drawn_back(ahead) if worse else ahead
         elif self._position.moments.seen:
             self._position = self._drawn_back(self._position._replace(coordinates=here))
@@ -192,8 +197,17 @@ class Descent:
             slopes = self.space.slopes(trial.proposal.values, outcome.hypergradient) * self._unit
             if self.prior is not None:
                 here = self.space.flatten(trial.proposal.values) / self._unit
-                slopes += directions.deviations(here, self._layers) / (self.validation_rows * self.prior**2)
+                slopes += self._tightness(outcome.validation_loss) * directions.deviations(here, self._layers)
             return slopes if np.isfinite(slopes @ slopes) else None
+
+    def _tightness(self, loss: float) -> float:
+        """1 / (N τ²); the first trial's own loss is L₀."""
+        assert self.prior is not None
+        first = self._position.first if self._position.moments.seen else loss
+        sizes = np.bincount(self._layers)
+        nats = NATS * self.validation_rows * first / max(1, sizes[sizes > 1].sum())
+        narrower = nats if 0 < nats < 1 else 1.0  # a loss that is not above 0 is none in nats
+        return float(1 / (self.validation_rows * self.prior**2 * narrower))
 
     def _stepped(self, here: Array, slopes: Array, loss: float) -> Position:
         last, moments = self._position, self._position.moments
@@ -206,6 +220,7 @@ class Descent:
             directions.seen(moments, self.step, self._layers, slopes, self.betas),
             last.high,
             min(1.0, last.length * RECOVERY),
+            last.first if moments.seen else loss,
             min(last.lowest, loss),
         )
 

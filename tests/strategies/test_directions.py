@@ -88,14 +88,24 @@ def test_few_rows_pull_a_unit_back_to_its_layer_and_many_let_it_stay() -> None:
     assert many[-1] > 0.8 * many.max()
 
 
-def test_the_prior_is_that_of_the_formula() -> None:
+@pytest.mark.parametrize(
+    ("loss", "share"),
+    [(1.0, 1.0), (0.01, 0.25), (0.0, 1.0), (-1.0, 1.0)],  # 2 · 50 · 0.01 / 4 = 0.25; none above 0 is none in nats
+)
+def test_the_prior_is_that_of_the_formula(loss: float, share: float) -> None:
     """From a point that is apart, with no slope of its own: g = (z − z̄)/(N τ²)."""
-    space = Space((group("l2", 4, 1e-6, 1.0, 1e-3, True),))
+    space = Space((group("l2", 4, 1e-6, 1.0, 1e-3, True), group("momentum", 1, 0.0, 0.9, 0.5, False)))
     strategy = Descent(space, 0, derivative="exact", prior=2.0, validation_rows=50)
-    values = {"l2": np.exp([-1.0, -2.0, -3.0, -6.0])}
-    outcome = Outcome("complete", 1.0, 1.0, hypergradient={"l2": np.zeros(4)})
-    found = strategy._slopes(Trial(Proposal(0, values, "exact"), outcome))
-    np.testing.assert_allclose(found, np.array([2.0, 1.0, 0.0, -3.0]) / (50 * 4), atol=1e-12)
+    values = {"l2": np.exp([-1.0, -2.0, -3.0, -6.0]), "momentum": np.array([0.5])}
+    flat = {"l2": np.zeros(4), "momentum": np.zeros(1)}
+    trials = [
+        Trial(Proposal(n, values, "exact"), Outcome("complete", x, x, hypergradient=flat))
+        for n, x in ((0, loss), (1, 7.0))
+    ]
+    for trial in trials:  # the second as the first: L₀ stays
+        found = strategy._slopes(trial)
+        np.testing.assert_allclose(found, np.array([2.0, 1.0, 0.0, -3.0, 0.0]) / (50 * 4 * share), atol=1e-12)
+        strategy.tell(trial)
 
 
 def test_a_study_tells_how_many_rows_it_validates_on() -> None:
