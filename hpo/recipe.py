@@ -18,12 +18,15 @@ from hpo import arithmetic, options, spec
 from hpo.dimension import Dimension, searched
 from hpo.failures import BadStudy
 from hpo.hypergradients import HYPERGRADIENTS
+from hpo.hypergradients.afterwards import Afterwards
+from hpo.hypergradients.agreement import Agreement
 from hpo.hypergradients.training import Hypergradient, Training, method
 from hpo.problems.minibatches import Minibatches
 from hpo.problems.problem import Problem, build
 from hpo.pruning.pruners import Pruner, pruner_for
-from hpo.registry import ALONGSIDE, DECIDERS, STRATEGIES, TOLD, resolve
+from hpo.registry import AGREEING, ALONGSIDE, DECIDERS, STRATEGIES, TOLD, resolve
 from hpo.spec import Arm, Study
+from hpo.strategies import limits
 from hpo.task import CURVE_POINTS
 from solvers import SOLVERS
 from solvers.ranges import Range
@@ -150,11 +153,17 @@ def _derivative(arm: Arm) -> tuple[Hypergradient | None, dict[str, Any]]:
     constructor, key = resolve(HYPERGRADIENTS[arm.method.name]), f"methods.{arm.title}"
     outer = options.names(resolve(STRATEGIES[DECIDERS[arm.method.name]])) - TOLD
     mine = {name: value for name, value in arm.method.options.items() if name not in outer}
-    given = options.checked(constructor, mine, key, also=outer)
+    own = {"agreement"} if arm.method.name in AGREEING else set()
+    agreement = limits.switch(f"{key}.agreement", mine.pop("agreement", False)) if own else False
+    given = options.checked(constructor, mine, key, also={*outer, *own})
     try:
-        return method(arm.method.name, **given), given
+        made = method(arm.method.name, **given)
     except ValueError as error:
         raise BadStudy(f"{key}: {error}") from error
+    if not agreement:
+        return made, given
+    assert isinstance(made, Afterwards)  # as all AGREEING are
+    return Agreement(made), {**given, "agreement": True}
 
 
 def _problem(study: Study, seed: int, data_dir: Path | None) -> Problem:

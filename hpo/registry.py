@@ -36,6 +36,9 @@ MOVING = frozenset({"online"})
 ALONGSIDE = MOVING | {"forward"}
 """Hypergradients that work while a training runs, on the vectors of the space; the others begin at its end."""
 
+AGREEING = frozenset({"drmad", "truncated", "implicit"})
+"""Hypergradients with an option `agreement: true`: each trial reports their cosine to the exact one."""
+
 TOLD = frozenset({"derivative", "validation_rows"})
 """What the study tells a descent: no options of a method."""
 

@@ -155,6 +155,11 @@ BAD = {
         TINY.replace("krylov: 4", "krilov: 4"),
         r"methods\.drmad\.krilov: unknown option .*did you mean 'krylov'",
     ),
+    "agreement": (TINY.replace("krylov: 4", "agreement: 3"), r"methods\.drmad\.agreement: 3 must be true or false"),
+    "agreement with itself": (
+        TINY.replace("drmad, krylov: 4", "exact, agreement: true"),
+        r"unknown option 'agreement'",
+    ),
     "not yaml": ("name: [", "not valid YAML"),
 }
 

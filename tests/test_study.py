@@ -13,6 +13,8 @@ from hpo import study as loop
 from hpo.execution import worker
 from hpo.failures import BadData, BadStudy, StudyFailed
 from hpo.progress import Quiet
+from hpo.reports import figures
+from hpo.reports.gathering import gather
 from hpo.storage.ledger import Ledger
 
 
@@ -89,6 +91,26 @@ def test_hypergradient_work_is_charged(ledger):
         30 + 2 * (1 + 4 * 4 / 3) * 2 + 4
     )
     assert ledger.standing("small")["random-global/0"].cost.gradient_evaluations == 30
+
+
+def test_agreement_with_the_exact_hypergradient_is_charged_kept_and_drawn(ledger):
+    ways = [{"name": "drmad", "krylov": 4, "knots": 3}, {"name": "exact"}]
+    beside = {**ways[0], "agreement": True, "label": "beside"}
+    run(studies_small.study(methods=[*ways, beside], budget={"trainings": 2}, seeds=[0]), ledger)
+    spent = {name: arm.cost.gradient_evaluations for name, arm in ledger.standing("small").items()}
+    trainings = 2 * 30
+    assert spent["beside/0"] == pytest.approx(spent["drmad/0"] + spent["exact/0"] - trainings)
+    alone, told = ([t.outcome for t in ledger.trials("small", label)] for label in ("drmad/0", "beside/0"))
+    assert [o.validation_loss for o in told] == [o.validation_loss for o in alone]
+    assert all(np.array_equal(o.hypergradient["l2"], a.hypergradient["l2"]) for o, a in zip(told, alone, strict=True))
+    names = {"cosine of l2", "cosine of learning_rate"}
+    assert all(names <= o.report.keys() for o in told) and not any(names & o.report.keys() for o in alone)
+    exact = next(iter(ledger.trials("small", "exact/0"))).outcome.hypergradient["l2"]  # of the same first point
+    mine = alone[0].hypergradient["l2"]
+    cosine = mine @ exact / np.linalg.norm(mine) / np.linalg.norm(exact)
+    assert told[0].report["cosine of l2"] == pytest.approx(cosine, rel=1e-4)
+    drawn = figures.draw(gather(ledger, ["small"], None))
+    assert [name for name in drawn if name.endswith("-agreement")] == ["descent-2-agreement"]
 
 
 ONLINE = {"name": "online", "every": 5, "terms": 2}

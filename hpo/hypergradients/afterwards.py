@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 
 from hpo.hypergradients.kept import Kept, States
-from hpo.hypergradients.training import Derivative, Following, Training, begun, onwards
+from hpo.hypergradients.training import Charge, Derivative, Following, Training, begun, onwards
 from solvers.vectors import Tensors
 
 
@@ -17,6 +17,10 @@ class Afterwards(ABC):
     """
 
     stacks: bool = False
+
+    @abstractmethod
+    def charge(self, training: Training, weights: Tensors, hyper: Tensors) -> Charge:
+        """As `Hypergradient` has it."""
 
     @abstractmethod
     def stays(self, training: Training, weights: Tensors, hyper: Tensors) -> Collection[int]:
