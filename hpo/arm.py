@@ -141,7 +141,7 @@ def strategy_for(arm: Arm, plan: Plan) -> Strategy:
         given = {k: v for k, v in given.items() if k in options.names(constructor) - TOLD}
     settings = options.checked(constructor, given, key)
     if decider:
-        told = {"derivative": arm.method.name, "validation_rows": plan.rows[1]}
+        told = {"derivative": arm.method.name, "validation_rows": plan.rows[1], "nats": plan.nats}
         settings |= {name: value for name, value in told.items() if name in options.names(constructor)}
     try:
         return constructor(plan.space, arm_seed(arm.label), **settings)

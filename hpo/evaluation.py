@@ -53,7 +53,7 @@ def plan(study: Study, arm: Arm, data_dir: Path | None) -> Plan:
     count = sum(w.numel() for w in problem.weights.values())
     settings = {**made.settings, "fixed": made.fixed, "training_steps": training.steps}
     row = InputRow(tuple(problem.train.inputs.shape[1:]), problem.columns)
-    return Plan(space, charge * made.share, memory, settings, rows, count, row)
+    return Plan(space, charge * made.share, memory, settings, rows, count, row, problem.task == "classification")
 
 
 def _begun(made: Recipe, space: Space, key: str) -> None:

@@ -39,7 +39,7 @@ ALONGSIDE = MOVING | {"forward"}
 AGREEING = frozenset({"drmad", "truncated", "implicit"})
 """Hypergradients with an option `agreement: true`: each trial reports their cosine to the exact one."""
 
-TOLD = frozenset({"derivative", "validation_rows"})
+TOLD = frozenset({"derivative", "validation_rows", "nats"})
 """What the study tells a descent: no options of a method."""
 
 DECIDERS = {name: "relay" if name in MOVING else "descent" for name in HYPERGRADIENTS}

@@ -15,7 +15,7 @@ from hpo.problems.problem import Problem
 from hpo.recipe import Recipe
 from hpo.space import Space
 from hpo.task import CURVE_POINTS, CURVE_ROWS, Curve, Task
-from hpo.trial import Array, Cost, Outcome
+from hpo.trial import Array, Cost, Outcome, Values
 from solvers.solver import Batch, State
 from solvers.vectors import Tensors, flatten, subtract
 
@@ -119,6 +119,8 @@ def outcome(
         found = derive()
         report |= found.report
         gradient = _by_name(training, space, found.gradient)
+        if found.exact is not None:
+            report |= agreement(space, task.proposal.values, gradient, _by_name(training, space, found.exact))
         ends = None if found.hyper is None else _by_name(training, space, found.hyper)
         if report.get("recovered") == 0:
             gradient, failure = None, "the way back did not end at the first state: gradients differ when repeated"
@@ -133,6 +135,22 @@ def outcome(
     cost = Cost(1, training.steps * each + extra, clock())
     measured = (validation_loss, test_loss, test_accuracy)
     return Outcome("complete", *measured, curve, cost, gradient, ends, failure, weights, report)
+
+
+def agreement(space: Space, values: Values, found: Values, exact: Values) -> dict[str, float]:
+    """The cosine of two hypergradients for each hyperparameter, over the coordinates that a descent walks on.
+
+    cosine of h = Σ gₕ·eₕ / (‖gₕ‖ ‖eₕ‖), of ∂/∂ ln λ on a logarithmic scale: 1 is the same direction, 0 tells nothing,
+    below 0 a step down g goes up. Left out where one of the two is zero or not finite.
+    """
+    told, ends = {}, np.cumsum([g.size for g in space.groups])[:-1]
+    with np.errstate(all="ignore"):  # what overflows is left out below
+        pairs = [np.split(space.slopes(values, some), ends) for some in (found, exact)]
+        for group, g, e in zip(space.groups, *pairs, strict=True):
+            cosine = float(g @ e / (np.linalg.norm(g) * np.linalg.norm(e)))
+            if np.isfinite(cosine):
+                told[f"cosine of {group.name}"] = cosine
+    return told
 
 
 def failed(reason: str, cost: Cost, curve: Array | None = None) -> Outcome:

@@ -24,7 +24,8 @@ class Plan:
     """What an arm amounts to: its resolved space and the charge of one trial, in gradient evaluations.
 
     `memory`: bytes its hypergradient holds. `derivative`: the options of its hypergradient method. `rows`: training,
-    validation, test. `parameters`: weights in the model. `inputs`: what a row of them looks like.
+    validation, test. `parameters`: weights in the model. `inputs`: what a row of them looks like. `nats`: whether
+    losses are in nats, as those of a classification are.
     """
 
     space: Space
@@ -34,6 +35,7 @@ class Plan:
     rows: tuple[int, int, int]
     parameters: int
     inputs: InputRow | None = None
+    nats: bool = True
 
 
 CURVE_POINTS = 10

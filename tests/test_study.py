@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import studies_small
 
-from hpo import preparation
+from hpo import preparation, scoring
 from hpo import study as loop
 from hpo.execution import worker
 from hpo.failures import BadData, BadStudy, StudyFailed
 from hpo.progress import Quiet
 from hpo.reports import figures
 from hpo.reports.gathering import gather
+from hpo.space import Group, Space
 from hpo.storage.ledger import Ledger
 
 
@@ -107,10 +108,39 @@ def test_agreement_with_the_exact_hypergradient_is_charged_kept_and_drawn(ledger
     assert all(names <= o.report.keys() for o in told) and not any(names & o.report.keys() for o in alone)
     exact = next(iter(ledger.trials("small", "exact/0"))).outcome.hypergradient["l2"]  # of the same first point
     mine = alone[0].hypergradient["l2"]
-    cosine = mine @ exact / np.linalg.norm(mine) / np.linalg.norm(exact)
-    assert told[0].report["cosine of l2"] == pytest.approx(cosine, rel=1e-4)
-    drawn = figures.draw(gather(ledger, ["small"], None))
+    cosine = mine @ exact / np.linalg.norm(mine) / np.linalg.norm(exact)  # all strengths are the same there
+    assert told[0].report["cosine of l2"] == pytest.approx(cosine)
+    assert told[0].report["cosine of learning_rate"] != told[0].report["cosine of l2"]
+    contents = gather(ledger, ["small"], None)
+    drawn = figures.draw(contents)
     assert [name for name in drawn if name.endswith("-agreement")] == ["descent-2-agreement"]
+    said = {p["title"]: (p["agreement_asked"], p["agreement_possible"]) for p in contents["panels"]["panels"]}
+    assert said == {"drmad": (False, True), "exact": (False, False), "beside": (True, True)}
+
+
+def test_values_that_act_in_several_places_have_one_cosine(ledger):
+    """Of a single value it is 1 or −1, whatever the weights say that it acts on."""
+    single = {
+        name: {**studies_small.study().canonical()["space"][name], "per": "global"} for name in ("l2", "learning_rate")
+    }
+    ways = [{"name": "truncated", "steps": 3, "agreement": True}, {"name": "exact", "label": "e"}]
+    run(studies_small.study(methods=ways, space=single, budget={"trainings": 1}, seeds=[0]), ledger)
+    found, exact = (next(iter(ledger.trials("small", label))).outcome for label in ("truncated/0", "e/0"))
+    for name in single:
+        sign = np.sign(found.hypergradient[name] * exact.hypergradient[name]).item()
+        assert found.report[f"cosine of {name}"] == pytest.approx(sign)
+
+
+def test_a_cosine_is_along_the_coordinates_and_left_out_without_a_direction():
+    groups = (("l2", True, 2), ("m", False, 2), ("d", False, 1))
+    space = Space(tuple(Group(name, "neuron", 1e-6, 1.0, 1e-3, log, size, ()) for name, log, size in groups))
+    values = {"l2": np.array([1.0, 1e-3]), "m": np.array([0.5, 0.5]), "d": np.array([0.5])}
+    one = {"l2": np.array([1.0, 1.0]), "m": np.array([3.0, 4.0]), "d": np.array([0.0])}
+    other = {"l2": np.array([1.0, -1.0]), "m": np.array([-3.0, -4.0]), "d": np.array([1.0])}
+    told = scoring.agreement(space, values, one, other)
+    assert told == {"cosine of l2": pytest.approx((1 - 1e-6) / (1 + 1e-6)), "cosine of m": pytest.approx(-1.0)}
+    broken = {**other, "m": np.array([np.inf, 1.0])}
+    assert "cosine of m" not in scoring.agreement(space, values, one, broken)
 
 
 ONLINE = {"name": "online", "every": 5, "terms": 2}

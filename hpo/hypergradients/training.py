@@ -62,11 +62,13 @@ class Derivative(NamedTuple):
 
     `report`: figures about the pass, by name; `exploded`: the step at which a backward pass stopped being finite.
     `hyper`: the hyperparameters at the end of the training, from a method that moves them on the way.
+    `exact`: the exact derivative of the same training, where it was taken beside this one.
     """
 
     gradient: dict[str, Tensor]
     report: Mapping[str, float] = MappingProxyType({})
     hyper: Tensors | None = None
+    exact: Tensors | None = None
 
 
 class Charge(NamedTuple):

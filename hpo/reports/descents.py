@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo.registry import AGREEING
 from hpo.reports.arms import best
 from hpo.reports.still import Still
 from hpo.storage.records import ArmRecord, TrialRecord
@@ -50,6 +51,8 @@ def panel(ledger: Still, study: str, arm: ArmRecord, records: Sequence[TrialReco
         "images": _images(arm, trials),
         "columns": _columns(arm, trials),
         "agreement": _agreement(drawn),
+        "agreement_asked": bool(arm.settings.get("agreement")),
+        "agreement_possible": arm.method in AGREEING,
     }
 
 

@@ -13,24 +13,25 @@ that `rate` 0.3 changes a value alone by about a third, or moves a momentum by 3
 mean square, and at most four times.
 
 z is the point of the last *good* trial: one with a finite hypergradient and a finite loss, at most 1.2 times the lowest
-so far and no higher than the first (a network that learns nothing has a loss of log C nats with C classes; on a hard
-task that is not 1.2 times the lowest). The length s starts at 1. A bad trial multiplies it by `shrink`, and a shorter
-step is taken from the same point, along slopes in which those of the bad trial, where it has any, count like the
-others; every good trial after that gives back a factor of 1.2, so that four good trials undo one halving. A learning
-rate that the bad trial had raised may from then on go only half as far: raising rates helps up to the edge of stability
-and ruins the training beyond it, of which no slope tells beforehand, so the edge is found by halving. Until a trial has
-been good, each bad one lowers the learning rates by a unit, and everything else once they are at their bounds. All this
-holds for every kind of step.
+so far and no higher than the first such (a network that learns nothing has a loss of log C nats with C classes; on a
+hard task that is not 1.2 times the lowest). The length s starts at 1. A bad trial multiplies it by `shrink`, and a
+shorter step is taken from the same point, along slopes in which those of the bad trial, where it has any, count like
+the others; every good trial after that gives back a factor of 1.2, so that four good trials undo one halving. A
+learning rate that the bad trial had raised may from then on go only half as far: raising rates helps up to the edge of
+stability and ruins the training beyond it, of which no slope tells beforehand, so the edge is found by halving. Until a
+trial has been good, each bad one lowers the learning rates by a unit, and everything else once they are at their
+bounds. All this holds for every kind of step.
 
 Thousands of strengths can be fitted to the rows they are validated on. A `layered` step therefore descends
 
     validation loss + Σ (z − z̄)² / (2 N τ² u²)        z̄ the mean over the layer, N validation rows
-    τ² = prior² · min(1, 2 N L₀ / D)                  L₀ the first loss, D values with others in their layer
+    τ² = prior² · min(1, max(0.01, 2 N L₀ / D))       L₀ the first loss, D values with others in their layer
 
 the negative logarithm, per row, of what is likely when the values of a layer lie about their mean with a standard
 deviation of τ (for a loss in nats: MacKay 1992 does so for weights): the fewer the rows, the more they must agree to
 pull a unit away from its layer. Rows that are fitted already have nothing to say, however many they are: where all of
-them together have less than a nat of loss to lose for every two values, τ is narrower.
+them together have less than a nat of loss to lose for every two values, τ is narrower. (A regression has its loss in
+other units: there τ is the prior.)
 
 A hypergradient more than ten times as long as the root mean square of those before it (of weight β₂, as v) is
 shortened to that: Adam would otherwise follow a single exploded one for many trials and then stand still under its
@@ -55,13 +56,14 @@ DECAYS = (0.8, 0.99)
 RECOVERY = 1.2
 LONGEST = 10.0
 WORSE = 1.2
-PRIOR, NATS = 3.0, 2.0
+PRIOR = 3.0
+VALUES_A_NAT, NARROWEST = 2.0, 0.01
 
 
 class Position(NamedTuple):
     """Where a descent stands after some trials: coordinates and slopes along z/u there, `[D]` each, and their moments.
 
-    `high`: how far each coordinate may go. `first` and `lowest`: the first loss, and the lowest so far.
+    `high`: how far each coordinate may go. `first` and `lowest`: losses of the first trial with slopes, and the best.
     """
 
     coordinates: Array
@@ -78,7 +80,7 @@ class Descent:
 
     `step`: layered, adam, sign or plain. `rate`: the usual step in a coordinate, in units of u. `betas`: decay of the
     two moments, [0.8, 0.99] if not given. `shrink`: what a bad trial multiplies the step by. `prior`: τ, for a layered
-    step, 3 if not given. `validation_rows`: N, of which the study tells.
+    step, 3 if not given. The study tells of `validation_rows`, N, and whether losses are in `nats`.
     Raises BadStudy naming an option that is out of range, `betas` for a step without moments, or `prior` for another
     step than layered.
     Source: D. Maclaurin et al. 2015 (Adam, plain) and J. Fu et al. 2016 (DrMAD: sign, at a fixed rate) descend
@@ -97,6 +99,7 @@ class Descent:
         shrink: float = 0.5,
         prior: float | None = None,
         validation_rows: int = 1,
+        nats: bool = False,
     ) -> None:
         del seed  # nothing is drawn
         self.space = space
@@ -111,7 +114,7 @@ class Descent:
             raise BadStudy(f"prior: {prior!r} belongs to step layered, not to {self.step}: leave it out")
         given = PRIOR if prior is None else limits.number("prior", prior, above=0)
         self.prior = given if self.step == LAYERED else None
-        self.validation_rows = validation_rows
+        self.validation_rows, self.nats = validation_rows, nats
         self._low, self._high = space.bounds()
         self._unit, self._rates = units(space), rates(space)
         self._layers = directions.layers(space)
@@ -131,7 +134,7 @@ class Descent:
             "shrink": self.shrink,
             "prior": self.prior,
             "validation_rows": self.validation_rows,
-            "nats": NATS,
+            "nats": {"given": self.nats, "values": VALUES_A_NAT, "narrowest": NARROWEST},
             "recovery": RECOVERY,
             "epsilon": EPSILON,
             "longest": LONGEST,
@@ -203,11 +206,13 @@ class Descent:
     def _tightness(self, loss: float) -> float:
         """1 / (N τ²); the first trial's own loss is L₀."""
         assert self.prior is not None
-        first = self._position.first if self._position.moments.seen else loss
-        sizes = np.bincount(self._layers)
-        nats = NATS * self.validation_rows * first / max(1, sizes[sizes > 1].sum())
-        narrower = nats if 0 < nats < 1 else 1.0  # a loss that is not above 0 is none in nats
-        return float(1 / (self.validation_rows * self.prior**2 * narrower))
+        share = 1.0
+        if self.nats:
+            first = self._position.first if self._position.moments.seen else loss
+            sizes = np.bincount(self._layers)
+            nats = VALUES_A_NAT * self.validation_rows * first / max(1, sizes[sizes > 1].sum())
+            share = min(1.0, max(NARROWEST, nats))
+        return float(1 / (self.validation_rows * self.prior**2 * share))
 
     def _stepped(self, here: Array, slopes: Array, loss: float) -> Position:
         last, moments = self._position, self._position.moments

@@ -78,6 +78,7 @@ class Restarts:
         shrink: float = 0.5,
         prior: float | None = None,
         validation_rows: int = 1,
+        nats: bool = False,
     ) -> None:
         limits.whole("restarts", restarts, least=1)
         for name, given in (("rung", rung), ("halving", halving)):
@@ -85,7 +86,7 @@ class Restarts:
                 raise BadStudy(f"{name}: {given!r} belongs to several restarts: set restarts above 1, or leave it out")
         self.rung = RUNG if rung is None else limits.whole("rung", rung, least=1)
         self.halving = HALVING if halving is None else limits.whole("halving", halving, least=2)
-        alike = {"step": step, "shrink": shrink, "prior": prior, "validation_rows": validation_rows}
+        alike = {"step": step, "shrink": shrink, "prior": prior, "validation_rows": validation_rows, "nats": nats}
         first = Descent(space, seed, derivative=derivative, rate=rate, betas=betas, **alike)
         draws = _spread(np.random.default_rng(trial_seed(seed, 0)), restarts - 1, len(space.groups) + 3)
         self._members = [first, *(_drawn(first, away) for away in draws)]
@@ -171,6 +172,7 @@ def _drawn(given: Descent, away: Array) -> Descent:
         shrink=given.shrink,
         prior=given.prior,
         validation_rows=given.validation_rows,
+        nats=given.nats,
     )
 
 

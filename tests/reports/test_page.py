@@ -159,6 +159,22 @@ def test_what_it_says_to_reproduce_it(url: str) -> None:
     assert "1 of 18 arms are not finished" in found.text
 
 
+def test_why_there_is_no_agreement_to_see(url: str) -> None:
+    filled(url, "digits")
+    with Ledger.open(url, create=False) as ledger:
+        contents = gather(ledger, ["digits"])
+    [panel] = contents["panels"]["panels"]
+    said = {}
+    for asked, possible in ((False, False), (False, True), (True, True)):
+        panel |= {"agreement_asked": asked, "agreement_possible": possible}
+        text = Page(page.rendered(contents, draw(contents))).text
+        said[asked, possible] = (
+            "agreement: true in its method does" in text,
+            "no exact pass of this arm was finite" in text,
+        )
+    assert said == {(False, False): (False, False), (False, True): (True, False), (True, True): (False, True)}
+
+
 def one_arm(ledger: Ledger) -> None:
     page_study.fill(ledger, "s", methods=["drmad"], seeds=1)
 

@@ -107,10 +107,12 @@ def test_a_much_worse_trial_is_left_again_and_its_slope_remembered(step: str, lo
         slopes = -4 * uphill if proposal.number == 2 else uphill
         return replace(slope(proposal, slopes), validation_loss=losses[proposal.number])
 
-    points = np.array([MIXED.flatten(t.proposal.values) for t in run(descent(step), evaluate, 5)])
+    strategy = descent(step)
+    points = np.array([MIXED.flatten(t.proposal.values) for t in run(strategy, evaluate, 5)])
     back = points[3] - points[1]
     assert (back[:3] < 0).all()  # from the last good point, now the other way; the momentum is at its bound
-    np.testing.assert_array_less(0.0, np.abs(points[4] - points[3])[:3])  # what is no worse than that is gone on from
+    np.testing.assert_allclose(strategy._position.coordinates, points[4])  # what is no worse than that is gone on from
+    np.testing.assert_array_less(0.0, np.abs(points[4] - points[3])[:3])
 
 
 def test_the_edge_of_what_rates_may_be_is_found_by_halving() -> None:

@@ -90,25 +90,31 @@ def test_few_rows_pull_a_unit_back_to_its_layer_and_many_let_it_stay() -> None:
 
 @pytest.mark.parametrize(
     ("loss", "share"),
-    [(1.0, 1.0), (0.01, 0.25), (0.0, 1.0), (-1.0, 1.0)],  # 2 · 50 · 0.01 / 4 = 0.25; none above 0 is none in nats
+    [(1.0, 1.0), (0.01, 0.25), (0.0, 0.01)],  # 2 · 50 · 0.01 / 4 = 0.25; at least a hundredth
 )
-def test_the_prior_is_that_of_the_formula(loss: float, share: float) -> None:
+@pytest.mark.parametrize("nats", [True, False])
+def test_the_prior_is_that_of_the_formula(loss: float, share: float, nats: bool) -> None:
     """From a point that is apart, with no slope of its own: g = (z − z̄)/(N τ²)."""
     space = Space((group("l2", 4, 1e-6, 1.0, 1e-3, True), group("momentum", 1, 0.0, 0.9, 0.5, False)))
-    strategy = Descent(space, 0, derivative="exact", prior=2.0, validation_rows=50)
+    strategy = Descent(space, 0, derivative="exact", prior=2.0, validation_rows=50, nats=nats)
+    share = share if nats else 1.0
     values = {"l2": np.exp([-1.0, -2.0, -3.0, -6.0]), "momentum": np.array([0.5])}
     flat = {"l2": np.zeros(4), "momentum": np.zeros(1)}
     trials = [
         Trial(Proposal(n, values, "exact"), Outcome("complete", x, x, hypergradient=flat))
-        for n, x in ((0, loss), (1, 7.0))
+        for n, x in ((0, loss), (1, loss / 2), (2, loss / 4))
     ]
-    for trial in trials:  # the second as the first: L₀ stays
+    for trial in trials:  # all as the first: L₀ stays
         found = strategy._slopes(trial)
         np.testing.assert_allclose(found, np.array([2.0, 1.0, 0.0, -3.0, 0.0]) / (50 * 4 * share), atol=1e-12)
         strategy.tell(trial)
 
 
-def test_a_study_tells_how_many_rows_it_validates_on() -> None:
+def test_a_study_tells_how_many_rows_it_validates_on_and_whether_losses_are_in_nats() -> None:
+    regression = {"data": "diabetes", "split": {"train": 100, "validation": 200}, "model": {"mlp": [4]}}
+    for problem, nats in (({}, True), ({"problem": regression}, False)):
+        one = small(methods=["drmad"], **problem)
+        assert strategy_for(one.arms()[0], plan(one, one.arms()[0], None)).settings["nats"]["given"] is nats
     study = small(methods=["drmad", {"name": "drmad", "step": "adam", "label": "plain"}])
     told = {}
     for arm in study.arms():
