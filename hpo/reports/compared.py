@@ -21,6 +21,9 @@ from hpo.reports.pairs import pairs
 from hpo.reports.ranking import Array
 from hpo.storage.ledger import Ledger
 
+FEW = 4
+"""So many studies are all named in a heading."""
+
 SHARE = "share of the defaults' test loss"
 
 
@@ -35,7 +38,7 @@ def compare(ledger: Ledger, *names: str, control: str | None = None) -> Json:
     if control is not None and control not in field.titles:
         raise BadInput(unknown("method", control, field.titles))
     compared: Json = {
-        "study": ", ".join(studies),
+        "study": _title(studies),
         "studies": studies,
         "metric": "test_loss",
         "scale": "test_loss" if len(field.data) == 1 else SHARE,
@@ -49,6 +52,10 @@ def compare(ledger: Ledger, *names: str, control: str | None = None) -> Json:
         "critical_difference": _critical_difference(field),
     }
     return {**compared, "verdict": verdict.sentences(compared)}
+
+
+def _title(studies: Sequence[str]) -> str:
+    return ", ".join(studies) if len(studies) <= FEW else f"{studies[0]} and {len(studies) - 1} other studies"
 
 
 def _data(field: Field, data: str) -> Json:

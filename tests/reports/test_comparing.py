@@ -61,6 +61,15 @@ def test_of_several_data_sets_each_has_a_line(empty: Ledger, study: Study) -> No
     ]  # fmt: skip
 
 
+def test_many_studies_are_not_all_in_the_headline(empty: Ledger, study: Study) -> None:
+    names = [f"s{i}" for i in range(5)]
+    for name in names:
+        several(empty, study, name, f"{name}.csv", {"drmad": [0.1], "tpe": [0.2]})
+    assert compare(empty, *names)["studies"] == names
+    assert typed(empty, *names, "--format", "markdown").output.startswith("**s0 and 4 other studies**: ")
+    assert typed(empty, *names[:4], "--format", "markdown").output.startswith("**s0, s1, s2, s3**: ")
+
+
 def test_markdown_survives_what_is_not_there(empty: Ledger, study: Study) -> None:
     methods = [{"name": "random", "label": "one|two"}]
     empty.begin(Study.model_validate(study.canonical() | {"methods": methods, "seeds": 1}), {})
