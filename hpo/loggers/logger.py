@@ -84,7 +84,7 @@ class Logging:
 
     def begun(self, study: Study, arms: Sequence[ArmRun]) -> None:
         del arms
-        created = self._ledger.study(study.name).created.isoformat(timespec="seconds")
+        created = self._ledger.study(study.name).created.isoformat(timespec="microseconds")
         records = self._ledger.arms(study.name)
         self._arms = {arm.label: arm for arm in records}
         # In this order: what a run closed before it was over is logged when the logger is asked what it has.
