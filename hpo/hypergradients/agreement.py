@@ -16,8 +16,8 @@ EXPLODED = "exact exploded"
 class Agreement(Afterwards):
     """The derivative of `method`, with the same digits, and the exact one beside it.
 
-    The report says `exact exploded` where the exact pass stopped being finite. Cost: that of both, and the memory of
-    `exact`, which keeps all states.
+    The report says `exact exploded` where the exact pass stopped being finite. Cost and memory: those of both; `exact`
+    keeps all states.
     """
 
     def __init__(self, method: Afterwards) -> None:

@@ -118,6 +118,8 @@ class Descent:
         self._low, self._high = space.bounds()
         self._unit, self._rates = units(space), rates(space)
         self._layers = directions.layers(space)
+        sizes = np.bincount(self._layers)
+        self._in_company = max(1, int(sizes[sizes > 1].sum()))
         start, moments = space.flatten(space.defaults()), directions.none(self.step, space.size)
         self._position = Position(start, np.zeros(space.size), moments, self._high)
         self._next = self._position.coordinates
@@ -209,8 +211,7 @@ class Descent:
         share = 1.0
         if self.nats:
             first = self._position.first if self._position.moments.seen else loss
-            sizes = np.bincount(self._layers)
-            nats = VALUES_A_NAT * self.validation_rows * first / max(1, sizes[sizes > 1].sum())
+            nats = VALUES_A_NAT * self.validation_rows * first / self._in_company
             share = min(1.0, max(NARROWEST, nats))
         return float(1 / (self.validation_rows * self.prior**2 * share))
 

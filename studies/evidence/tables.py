@@ -63,7 +63,15 @@ def _black_box(compared: dict[str, Any]) -> str:
             f"| {data['name']} | {(a < b).sum()} of {len(a)} | {np.median(1 - a / b):.1%} | {first:.4g} "
             f"| {np.median(a):.4g} | {np.median(b):.4g} |"
         )
-    return "\n".join(lines)
+    below, pairs = 0, 0
+    for data in compared["data"]:
+        ours, *others = (_of(compared["arms"], data["name"], title) for title in (MAIN, *searches))
+        seeds = [seed for seed in ours if all(seed in loss for loss in others)]
+        below += sum(ours[seed] < min(loss[seed] for loss in others) for seed in seeds)
+        pairs += len(seeds)
+    return "\n".join(
+        [*lines, "", f"`{MAIN}` is below all {len(searches)} searches at once on {below} of {pairs} pairs."]
+    )
 
 
 def _of(arms: list[dict[str, Any]], data: str, title: str) -> dict[int, float]:

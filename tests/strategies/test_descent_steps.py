@@ -96,9 +96,8 @@ def test_a_bad_trial_shortens_every_kind_of_step(step: str, spoilt) -> None:
     np.testing.assert_allclose(points[3] - points[2], further, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "losses", [[1.3, 1.0, 1.21, 1.1, 1.1], [1.0, 0.9, 1.01, 1.0, 1.0]]
-)  # 1.2 of the lowest; the start's
+# Trial 2 is above 1.2 times the lowest loss, or above the first.
+@pytest.mark.parametrize("losses", [[1.3, 1.0, 1.21, 1.1, 1.1], [1.0, 0.9, 1.01, 1.0, 1.0]])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_much_worse_trial_is_left_again_and_its_slope_remembered(step: str, losses: list[float]) -> None:
     uphill = np.full(4, -1.0)
